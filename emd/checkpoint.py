@@ -1,0 +1,199 @@
+"""Models and training states on disk: the only file that touches orbax.
+
+A model is a folder ``<root>/<name>/`` of ``weights/`` (an orbax tree of ``params`` and
+``batch_stats``), ``card.md`` (what it is, and facts as lines ``key: value``) and
+``learning_curve.csv``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import linen as nn
+from orbax.checkpoint import v1 as ocp
+
+from emd import zoo
+from emd.models import published
+
+_PACKAGE = Path(__file__).resolve().parent
+_FENCE = "```"
+
+
+class Model(NamedTuple):
+    """A model ready to apply: its configuration, module, variables, and facts about it."""
+
+    config: zoo.ModelConfig
+    module: nn.Module
+    variables: dict[str, Any]
+    card: dict[str, str]
+
+
+def shipped() -> Path:
+    """Return the folder of the weights that come with the code."""
+    beside = _PACKAGE.parent / "checkpoints"
+    return beside if beside.is_dir() else _PACKAGE / "_checkpoints"
+
+
+def load(name: str, *, root: str | Path | None = None) -> Model:
+    """Return a model by name, from ``root`` or from the weights that come with the code.
+
+    Raises:
+        ValueError: no model has that name.
+        FileNotFoundError: it is not there; the message says which command makes it.
+    """
+    config = zoo.find(name)
+    module = zoo.make_module(config)
+    if config.published:
+        weights = published.weights(config.domain, config.size)
+        facts = {"source": "arXiv:1808.09916, appendix"}
+        return Model(config, module, {"params": {"weights": weights}}, facts)
+    return load_folder(_folder_of(name, root), config)
+
+
+def load_folder(folder: Path, config: zoo.ModelConfig) -> Model:
+    """Return the model of a configuration that lies in a folder.
+
+    Raises:
+        ValueError: the folder holds no readable weights.
+    """
+    try:
+        variables = ocp.load(folder / "weights")
+    except (ocp.errors.InvalidLayoutError, OSError, ValueError) as error:
+        raise ValueError(f"{folder}: no readable weights ({error}); train or copy it anew") from None
+    return Model(config, zoo.make_module(config), variables, read_card(folder / "card.md"))
+
+
+def _folder_of(name: str, root: str | Path | None) -> Path:
+    folder = Path(root or shipped()) / name
+    if (folder / "weights").is_dir():
+        return folder
+    config = zoo.find(name)
+    if config.family == "autoencoder":
+        command = f"experiments.autoencoder --dataset={config.domain} --latent={config.size}"
+    else:
+        command = f"experiments.distill --set={config.set_name}"
+    raise FileNotFoundError(f"model {name} is not in {folder.parent}: make it by python -m {command}")
+
+
+def available(*, root: str | Path | None = None) -> dict[str, dict[str, str]]:
+    """Return model name to card facts of all models that are there, published kernels included."""
+    found = {}
+    for name, config in zoo.MODELS.items():
+        folder = Path(root or shipped()) / name
+        if config.published:
+            found[name] = load(name).card
+        elif (folder / "weights").is_dir():
+            found[name] = read_card(folder / "card.md")
+    return found
+
+
+def size_bytes(name: str, *, root: str | Path | None = None) -> int:
+    """Return how many bytes a model's weights take on disk; 0 for a published kernel."""
+    if zoo.find(name).published:
+        return 0
+    files = (_folder_of(name, root) / "weights").rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def fingerprint(variables: dict[str, Any]) -> str:
+    """Return the first 16 hex digits of the SHA-256 of all weights, to name them in records."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save(model: Model, root: str | Path, *, text: str, curve: str = "") -> Path:
+    """Return the folder that a model was saved to, whole or not at all.
+
+    ``text`` is the card's prose, ``curve`` the contents of ``learning_curve.csv``. A model of the
+    same name is replaced only once the new one is complete.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    name = model.config.name
+    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+    try:
+        ocp.save((work / "weights").resolve(), jax.tree.map(np.asarray, model.variables))
+        (work / "card.md").write_text(format_card(name, text, model.card))
+        if curve:
+            (work / "learning_curve.csv").write_text(curve)
+        work.chmod(0o755)
+        replace_folder(work, root / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return root / name
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Put the folder ``new`` in ``place``; what was there goes only once ``new`` is complete."""
+    old = place.with_name(f".{place.name}-old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        os.rename(place, old)
+    os.rename(new, place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def format_card(name: str, text: str, facts: dict[str, str]) -> str:
+    """Return a model card in Markdown: title, prose, then the facts in a fence."""
+    lines = "\n".join(f"{key}: {value}" for key, value in facts.items())
+    return f"# {name}\n\n{text.strip()}\n\n{_FENCE}\n{lines}\n{_FENCE}\n"
+
+
+def read_card(path: Path) -> dict[str, str]:
+    """Return the facts of a model card; none where there is no card."""
+    if not path.is_file():
+        return {}
+    parts = path.read_text().split(_FENCE)
+    lines = parts[1].strip().splitlines() if len(parts) > 1 else []
+    return dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
+# --- training states -------------------------------------------------------------------------
+
+
+def save_state(folder: str | Path, state: Any, step: int, *, keep: int = 2) -> None:
+    """Save a training state as ``step`` of a folder; the last ``keep`` stay.
+
+    Older ones go only after this one is complete, so a full disk costs none of them.
+    """
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    leaves = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    ocp.save(folder / str(step), leaves, overwrite=True)
+    for old in _steps(folder)[:-keep]:
+        shutil.rmtree(folder / str(old))
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit() and p.is_dir())
+
+
+def restore_state(folder: str | Path, template: Any) -> tuple[Any, int] | None:
+    """Return the newest (state, step) of a folder in the shape of ``template``; None if none.
+
+    Raises:
+        ValueError: the state there is of another configuration.
+    """
+    folder = Path(folder).resolve()
+    steps = _steps(folder)
+    if not steps:
+        return None
+    stored = ocp.load(folder / str(steps[-1]))
+    leaves = [stored[key] for key in sorted(stored)]
+    expected, structure = jax.tree.flatten(template)
+    if [np.shape(leaf) for leaf in leaves] != [np.shape(leaf) for leaf in expected]:
+        raise ValueError(
+            f"{folder} holds the state of another configuration: give another --workdir, or remove it"
+        )
+    return jax.tree.unflatten(structure, jax.tree.map(jax.numpy.asarray, leaves)), steps[-1]

@@ -1,0 +1,1 @@
+"""What goes in: micrographs, their normalisation, simulation and crops; knows nothing of models."""

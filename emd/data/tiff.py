@@ -1,0 +1,252 @@
+"""Owns how TIFF holds a micrograph: which images count, what is damaged, where metadata goes.
+
+uint8, uint16 and float32 become ImageJ TIFF; int8, int16, int32, uint32, float64, and anything near
+4 GB, become OME-TIFF; float16, which neither knows, becomes plain TIFF with resolution tags. Each
+also carries a JSON record (in ImageJ's Info, OME's Description, or ImageDescription) with the exact
+pixel size, the unit and the metadata. Where another program has changed the calibration since, its
+change wins.
+"""
+
+import contextlib
+import json
+import logging
+import lzma
+import math
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from emd.data import calibration
+from emd.data.calibration import Calibration
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+
+_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
+_RECORD = "emd_micrograph"
+_CLASSIC_TIFF_BYTES = 2**32 - 2**26  # 32-bit offsets, with room left for tags
+# What tifffile and its decoders let through when a file is damaged.
+DAMAGE = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError,
+    ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError, ElementTree.ParseError,
+)  # fmt: skip
+
+
+class FormatError(ValueError):
+    """A file or stream that cannot be read: the message names it, what is wrong and what to do."""
+
+
+def check_pixels(pixels: np.ndarray) -> None:
+    """Nothing.
+
+    Raises:
+      ValueError: the array cannot be a micrograph or a stack of them.
+    """
+    shape, name = pixels.shape, pixels.dtype.name
+    remedy = "convert to one of " + ", ".join(DTYPES)
+    if pixels.dtype.kind == "c":
+        raise ValueError(f"pixels are complex ({name}): save their modulus or real part instead")
+    if pixels.dtype.kind == "b":
+        raise ValueError("pixels are boolean, a mask and not a micrograph: convert to uint8")
+    if name not in DTYPES:
+        raise ValueError(f"pixels of type {name} are not supported: {remedy}")
+    if len(shape) not in (2, 3):
+        raise ValueError(f"pixels of shape {shape} are neither (h, w) nor (n, h, w): reshape them")
+    # Colour comes in whole bytes; a stack of many grey frames 3 pixels wide does not come at all.
+    is_thin = len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) >= 16
+    if is_thin and name in ("uint8", "uint16"):
+        raise ValueError(f"pixels of shape {shape} look like RGB: convert to one grey channel")
+    if 0 in shape:
+        raise ValueError(f"pixels of shape {shape} are empty: give at least one pixel")
+
+
+def explain(error: BaseException) -> str:
+    """One line on what an error of `DAMAGE` means for the user, and what to do."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError) or "imagecodecs" in text:
+        return f"compressed in a way that needs a codec ({text}): `pip install imagecodecs`, or save it uncompressed or as deflate"
+    if "not a TIFF" in text:
+        return "not a TIFF file: convert it to TIFF"
+    return f"truncated or damaged TIFF ({text}): copy it again from its source"
+
+
+@contextlib.contextmanager
+def _logged_errors() -> Iterator[list[str]]:
+    """What tifffile logs as errors in this thread: it reports lost pages in no other way."""
+    errors: list[str] = []
+    thread, logger = threading.get_ident(), logging.getLogger("tifffile")
+
+    def keep(record: logging.LogRecord) -> bool:
+        if threading.get_ident() != thread:
+            return True
+        message = record.getMessage()
+        # A vendor's private tag that cannot be parsed harms no pixel; one past the end is lost.
+        is_harmless = "TiffTag" in message and "invalid value offset" not in message
+        if record.levelno >= logging.ERROR and not is_harmless:
+            errors.append(" ".join(message.split()))
+        return False
+
+    logger.addFilter(keep)
+    try:
+        yield errors
+    finally:
+        logger.removeFilter(keep)
+
+
+class Contents(NamedTuple):
+    """What a TIFF file holds: the fields of a `Micrograph`."""
+
+    pixels: np.ndarray
+    pixel_size: tuple[float, float] | None
+    unit: str
+    metadata: dict[str, Any]
+
+
+def parse(file: BinaryIO) -> Contents:
+    """What an open TIFF file holds.
+
+    Raises:
+      FormatError: it holds no micrograph; one of `DAMAGE` where tifffile fails on the file.
+    """
+    if os.fstat(file.fileno()).st_size == 0:
+        raise FormatError("is empty (0 bytes): copy it again from its source")
+    with _logged_errors() as errors, tifffile.TiffFile(file) as tiff:
+        contents = _parse(tiff)
+    if errors:
+        raise FormatError(f"truncated or damaged TIFF ({errors[0]}): copy it again")
+    return contents
+
+
+def _parse(tiff: tifffile.TiffFile) -> Contents:
+    series = _grey_series(tiff)
+    for page in (p for s in series for p in s.pages):
+        _check_segments(page)
+    record = _record(tiff)
+    shape = list(series[0].keyframe.shape[:2])
+    if record is not None and tiff.is_shaped and record["shape"][-1] == 1:
+        shape = record["shape"][-2:]  # tifffile stores a stack 1 pixel wide as one page
+    frames = [s.asarray().reshape(-1, *shape) for s in series]
+    pixels = frames[0] if len(frames) == 1 else np.concatenate(frames)
+    is_stack = len(pixels) > 1 or (record is not None and len(record["shape"]) == 3)
+    size, unit = _calibration(calibration.of_file(tiff, tiff.series.index(series[0])), record)
+    metadata = _foreign_metadata(tiff) if record is None else record["metadata"]
+    return Contents(pixels if is_stack else pixels[0], size, unit, metadata)
+
+
+def _grey_series(tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """The series that make up the micrograph: alike in size and type, grey, not reduced."""
+    whole = [s for s in tiff.series if not s.keyframe.is_reduced]
+    if not whole:
+        raise FormatError("truncated or damaged TIFF (it holds no image): copy it again")
+    palette = tifffile.PHOTOMETRIC.PALETTE
+    grey = [
+        s
+        for s in whole
+        if s.keyframe.samplesperpixel == 1
+        # ImageJ's palettes only colour the display; elsewhere the values are colour numbers.
+        and (tiff.is_imagej or s.keyframe.photometric != palette)
+    ]
+    if not grey:
+        samples = whole[0].keyframe.samplesperpixel
+        kind = f"RGB colour ({samples} samples)" if samples > 1 else "palette colour"
+        raise FormatError(f"pixels are {kind}, not intensities: convert to one grey channel")
+    kinds = sorted({(*s.keyframe.shape[:2], str(s.dtype)) for s in grey})
+    if len(kinds) > 1:
+        raise FormatError(f"holds images of unlike size or type {kinds}: save each in its own file")
+    # Before decoding, so that a complex or boolean file is refused for what it is.
+    try:
+        check_pixels(np.empty((1, 1), grey[0].dtype))
+    except ValueError as error:
+        raise FormatError(str(error)) from None
+    return grey
+
+
+def _check_segments(page: Any) -> None:
+    """Refuses strips or tiles that are missing or end after the file: tifffile gives zeros."""
+    if page is None:
+        raise FormatError("an OME file it belongs with is missing: put all of them in one folder")
+    offsets, counts = page.dataoffsets, page.databytecounts
+    keyframe = page.keyframe
+    if len(offsets) < math.prod(keyframe.chunked) or 0 in offsets or 0 in counts:
+        raise FormatError("truncated or damaged TIFF (pixels are missing): copy it again")
+    if max(o + c for o, c in zip(offsets, counts, strict=True)) > page.parent.filehandle.size:
+        raise FormatError("truncated TIFF (pixels end after the file does): copy it again")
+
+
+def _record(tiff: tifffile.TiffFile) -> dict[str, Any] | None:
+    """The JSON record that `write` left, or None in others' files."""
+    texts = []
+    if tiff.is_ome:
+        texts = [
+            e.text
+            for e in ElementTree.fromstring(tiff.ome_metadata or "").findall(".//{*}Description")
+        ]
+    elif tiff.is_imagej:
+        texts = [(tiff.imagej_metadata or {}).get("Info")]
+    elif tiff.is_shaped:
+        texts = [(tiff.shaped_metadata or ({},))[0].get(_RECORD)]
+    for text in texts:
+        with contextlib.suppress(ValueError, TypeError):
+            record = json.loads(text or "")
+            if isinstance(record, dict) and record.get("format") == _RECORD:
+                return record
+    return None
+
+
+def _foreign_metadata(tiff: tifffile.TiffFile) -> dict[str, Any]:
+    if tiff.is_ome:
+        return {"ome_xml": tiff.ome_metadata}
+    if tiff.is_imagej:
+        return {"imagej": _jsonable(tiff.imagej_metadata or {})}
+    tags = tiff.pages.first.tags
+    names = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist")
+    found = _jsonable({n: tags.valueof(n) for n in names if tags.valueof(n)})
+    return {"tiff": found} if found else {}
+
+
+def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as JSON gives them back; overlays, colour tables and the like are left out."""
+    kept = {}
+    for name, value in values.items():
+        with contextlib.suppress(TypeError, ValueError):
+            kept[str(name)] = json.loads(json.dumps(value))
+    return kept
+
+
+def _calibration(stated: Calibration, record: dict[str, Any] | None) -> Calibration:
+    """What the file states; the record's exact numbers where it states the same or nothing."""
+    if record is None:
+        return stated
+    size = record["pixel_size"]
+    exact = (None if size is None else (float(size[0]), float(size[1])), str(record["unit"]))
+    return exact if stated[0] is None or calibration.is_same(stated, exact) else stated
+
+
+def keywords(contents: Contents) -> dict[str, Any]:
+    """The keywords with which `tifffile.imwrite` keeps calibration and metadata.
+
+    Raises:
+      ValueError: the metadata is not JSON.
+    """
+    pixels, size, unit, metadata = contents
+    record = {"format": _RECORD, "pixel_size": size, "unit": unit, "shape": pixels.shape}
+    try:
+        text = json.dumps({**record, "metadata": metadata})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata is not JSON ({error}): keep text and numbers") from None
+    if pixels.dtype == np.float16:
+        return {"metadata": {_RECORD: text}, **calibration.plain_keywords((size, unit))}
+    axes = "TYX" if pixels.ndim == 3 else "YX"
+    is_small = pixels.nbytes + 2 * len(text) < _CLASSIC_TIFF_BYTES
+    # tifffile drops the axis of an ImageJ stack 1 pixel wide, and cannot read it back.
+    if pixels.dtype.name in _IMAGEJ_DTYPES and is_small and pixels.shape[-1] > 1:
+        options, scale = calibration.imagej_keywords((size, unit))
+        return {"imagej": True, "metadata": {"axes": axes, "Info": text, **scale}, **options}
+    scale = calibration.ome_keywords((size, unit))
+    return {"ome": True, "metadata": {"axes": axes, "Description": text, **scale}}

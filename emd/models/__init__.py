@@ -1,0 +1,1 @@
+"""Pure Flax Linen modules: they know nothing of data, training or files."""

@@ -1,0 +1,308 @@
+"""Distillation of a whole set of kernels or MLPs at once.
+
+Owns the padding of a set's members to the widest, the shared draws, the loss and the compiled
+training loop. The pairs (noisy crops and the teacher's restorations) come from the caller.
+
+Padding changes no member's arithmetic: a narrow member's parameters sit in the middle of the
+widest window with zeros around them, and zeros are held there by masking the gradient.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from emd.models import pixelwise
+from emd.models.pixelwise import MLP, Kernel
+from emd.training import schedule
+
+EDGE_PX = 20
+"""Training crops keep this far from the edge of a pair: restorations are poorer there."""
+
+Member = Kernel | MLP
+Params = dict[str, Array]
+
+
+class State(NamedTuple):
+    """Everything that training changes: arrays only, `m` members stacked, padded to the widest."""
+
+    params: Params
+    opt_state: optax.OptState
+    step: Int[Array, ""]
+
+
+class Plan(NamedTuple):
+    """What stays fixed while a set trains; hashable, so that each plan is compiled once.
+
+    Attributes:
+        members: modules of one family in any order, of differing widths.
+        steps: iterations of the whole training, over which the learning rate falls.
+        seed: of the initial parameters and of every draw.
+        batch: crops an iteration; the paper has 1.
+        initial: learning rate of iteration 0.
+        crop_px: side of the crops [px]; 0 stands for the widest member's width + 5.
+    """
+
+    members: tuple[Member, ...]
+    steps: int = 10_000
+    seed: int = 0
+    batch: int = 1
+    initial: float = 0.01
+    crop_px: int = 0
+
+
+def make_plan(members: Sequence[Member], **options: int | float) -> Plan:
+    """A checked `Plan` for training `members` together, with the options of `Plan`.
+
+    Raises:
+        ValueError: for no members, members of several families or equal widths, and for
+            options that cannot be trained with.
+
+    Source: paper, section 3.2: 10 000 single crops, of the widest input size + 5 pixels.
+    """
+    plan = Plan(tuple(members), **options)  # type: ignore[arg-type]
+    if not plan.members:
+        raise ValueError("no members: give at least one kernel or MLP")
+    if len({_family(member) for member in plan.members}) > 1:
+        raise ValueError("members are of several families: train kernels, and MLPs of each "
+                         "number of hidden layers, in sets of their own")
+    widths = [member.width for member in plan.members]
+    if len(set(widths)) < len(widths):
+        raise ValueError(f"widths are {widths}: give each width once")
+    plan = plan._replace(crop_px=plan.crop_px or max(widths) + 5)
+    for name, least in (("steps", 1), ("batch", 1), ("crop_px", max(widths))):
+        if getattr(plan, name) < least:
+            raise ValueError(f"{name} is {getattr(plan, name)}: give at least {least}")
+    schedule.quadratic(plan.steps, initial=plan.initial)
+    return plan
+
+
+def init_state(plan: Plan) -> State:
+    """The state before the first iteration.
+
+    A member's parameters depend on the seed and on its width, not on the rest of the set.
+    """
+    key = jax.random.key(plan.seed)
+    padded = []
+    for member in plan.members:
+        window = jnp.zeros((1, member.width, member.width))
+        params = member.init(jax.random.fold_in(key, member.width), window)["params"]
+        padded.append(_pad(member, _widest(plan), params))
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+    return State(params, _optimiser(plan).init(params), jnp.zeros((), jnp.int32))
+
+
+def unpad(plan: Plan, state: State) -> list[Params]:
+    """Each member's parameters, as its own module takes them."""
+    found = []
+    for index, member in enumerate(plan.members):
+        shapes = _shapes(member)
+        found.append({
+            name: leaf[index].reshape(-1)[_places(member, _widest(plan), name)].reshape(shapes[name])
+            for name, leaf in state.params.items()
+        })
+    return found
+
+
+def train(
+    plan: Plan,
+    state: State,
+    noisy: Float[Array | np.ndarray, "n h w"],
+    restored: Float[Array | np.ndarray, "n h w"],
+    *,
+    until: int | None = None,
+    chunk: int = 1000,
+    on_chunk: Callable[[State, Float[np.ndarray, "m i"]], None] | None = None,
+) -> tuple[State, Float[np.ndarray, "m i"]]:
+    """The state after iteration `until` (the plan's last), and the MSE of each one run.
+
+    All members see the same crops. Iteration i draws with `fold_in(key(seed), i)`, so that a run
+    that stops and goes on from its state equals one that does not, bit for bit.
+
+    Args:
+        plan: from `make_plan`.
+        state: from `init_state`, or one that `train` returned or handed to `on_chunk`.
+        noisy: crops, normalised, at least 40 px larger than the plan's crops.
+        restored: the teacher's output for each, under the scale of its noisy crop.
+        until: iteration to stop before.
+        chunk: iterations in one dispatch.
+        on_chunk: called after each dispatch with the state and its losses, to save or report.
+
+    Raises:
+        ValueError: for pairs that differ in shape, or too small or too few to draw from.
+
+    Source: paper, section 3.2. Losses are plain MSEs; what is minimised is Huberised.
+    """
+    _check_pairs(plan, noisy, restored)
+    noisy, restored = jnp.asarray(noisy), jnp.asarray(restored)
+    stop = plan.steps if until is None else min(until, plan.steps)
+    losses = [np.zeros((len(plan.members), 0), np.float32)]
+    for start in range(int(state.step), stop, chunk):
+        count = min(chunk, stop - start)
+        state, curve = _run(plan, chunk, state, count, noisy, restored)
+        losses.append(np.asarray(curve)[:count].T)
+        if on_chunk is not None:
+            on_chunk(state, losses[-1])
+    return state, np.concatenate(losses, axis=1)
+
+
+# The number of iterations is an argument, not a length of a scan: one program, and so the same
+# rounding, for every chunk however short.
+@functools.partial(jax.jit, static_argnames=("plan", "chunk"))
+def _run(
+    plan: Plan, chunk: int, state: State, count: int, noisy: Array, restored: Array
+) -> tuple[State, Float[Array, "chunk m"]]:
+    def body(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+        state, losses = carry
+        key = jax.random.fold_in(jax.random.key(plan.seed), state.step)
+        state, loss = _step(plan, state, *_draw(key, plan, noisy, restored))
+        return state, losses.at[i].set(loss)
+
+    losses = jnp.zeros((chunk, len(plan.members)))
+    return jax.lax.fori_loop(0, count, body, (state, losses))
+
+
+def _check_pairs(plan: Plan, noisy: Array | np.ndarray, restored: Array | np.ndarray) -> None:
+    least = plan.crop_px + 2 * EDGE_PX
+    if noisy.shape != restored.shape:
+        raise ValueError(f"noisy is {noisy.shape}, restored {restored.shape}: give equal shapes")
+    if not len(noisy) or min(noisy.shape[1:]) < least:
+        raise ValueError(f"pairs are {noisy.shape}: give one or more of at least {least} px")
+
+
+def _draw(key: Array, plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array]:
+    """Crops of the noisy images and of their restorations, (b d d) each."""
+    side = plan.crop_px
+    first = np.asarray([[0, EDGE_PX, EDGE_PX]])
+    beyond = np.asarray([noisy.shape]) - first - np.asarray([[0, side - 1, side - 1]])
+    corners = jax.random.randint(key, (plan.batch, 3), first, beyond)
+
+    def cut(images: Array) -> Array:
+        return jnp.concatenate(
+            [jax.lax.dynamic_slice(images, corner, (1, side, side)) for corner in corners]
+        )
+
+    return cut(noisy), cut(restored)
+
+
+def _step(plan: Plan, state: State, noisy: Array, restored: Array) -> tuple[State, Array]:
+    """The state after one iteration on crops (b d d), and each member's MSE before it."""
+    windows, targets, masks = _windows(plan, noisy, restored)
+
+    def total(params: Params) -> tuple[Array, Array]:
+        errors = jax.vmap(_member_mse, in_axes=(0, None, None, 0))(params, windows, targets, masks)
+        return huberised(errors).sum(), errors
+
+    gradient, errors = jax.grad(total, has_aux=True)(state.params)
+    gradient = jax.tree.map(jnp.multiply, gradient, _free_places(plan))
+    updates, opt_state = _optimiser(plan).update(gradient, state.opt_state)
+    params = optax.apply_updates(state.params, updates)
+    return State(params, opt_state, state.step + 1), errors
+
+
+def huberised(mse: Float[Array, "m"]) -> Float[Array, "m"]:
+    """The loss for each MSE: itself below 1, its square root from 1 on.
+
+    Source: paper, equation 1.
+    """
+    return jnp.where(mse < 1, mse, jnp.sqrt(jnp.maximum(mse, 1)))
+
+
+def _member_mse(
+    params: Params, windows: Float[Array, "n p"], targets: Float[Array, "n"], mask: Float[Array, "n"]
+) -> Float[Array, ""]:
+    error = pixelwise.respond(pixelwise.fold_params(params), windows) - targets
+    return (mask * error**2).sum() / mask.sum()
+
+
+def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, Array]:
+    """The widest windows, their targets, and which of them each member is scored on (m n).
+
+    The narrowest member's pixels reach nearer to the crop's edge than the widest window does: it
+    is padded with zeros there, which only masked weights see.
+    """
+    widths = np.asarray([member.width for member in plan.members])
+    near = widths.min() // 2
+    pad = widths.max() // 2 - near
+    padded = jnp.pad(noisy, ((0, 0), (pad, pad), (pad, pad)))
+    windows = pixelwise.gather_windows(padded, int(widths.max()))
+    side = windows.shape[1]
+    depth = near + np.minimum(np.arange(side), np.arange(side)[::-1])
+    depths = np.broadcast_to(np.minimum.outer(depth, depth), (plan.batch, side, side))
+    masks = depths.reshape(1, -1) >= (widths // 2)[:, None]
+    inner = slice(near, near + side)
+    return (
+        windows.reshape(-1, windows.shape[-1]),
+        restored[:, inner, inner].reshape(-1),
+        jnp.asarray(masks, jnp.float32),
+    )
+
+
+def _optimiser(plan: Plan) -> optax.GradientTransformation:
+    return optax.adam(schedule.quadratic(plan.steps, initial=plan.initial))
+
+
+def _widest(plan: Plan) -> Member:
+    return max(plan.members, key=lambda member: member.width)
+
+
+def _family(member: Member) -> tuple[int, bool]:
+    return (member.hidden, member.equivariant) if isinstance(member, MLP) else (0, False)
+
+
+@functools.cache
+def _shapes(member: Member) -> dict[str, tuple[int, ...]]:
+    window = jnp.zeros((1, member.width, member.width))
+    tree = jax.eval_shape(member.init, jax.random.key(0), window)["params"]
+    return {name: tuple(leaf.shape) for name, leaf in tree.items()}
+
+
+@functools.cache
+def _places(member: Member, widest: Member, name: str) -> Int[np.ndarray, "s"]:
+    """Where each entry of a member's leaf lies in the widest member's, both flattened."""
+    small, large = _shapes(member)[name], _shapes(widest)[name]
+    columns = np.arange(small[-1])
+    if name == "connections":
+        start = (widest.width - member.width) // 2
+        window = np.arange(widest.width**2).reshape(widest.width, widest.width)
+        inner = slice(start, start + member.width)
+        places = window[inner, inner].reshape(-1)
+        if len(small) == 3:
+            columns = np.add.outer(places * widest.width**2, places).reshape(-1)
+        else:
+            pairs = np.ix_(places, places)
+            tied = np.unique(pixelwise.pair_orbits(member.width), return_index=True)[1]
+            columns = pixelwise.pair_orbits(widest.width)[pairs].reshape(-1)[tied]
+    layers = small[0] if len(small) > 1 else 1
+    size = int(np.prod(large)) // layers
+    return np.add.outer(np.arange(layers) * size, columns).reshape(-1)
+
+
+def _pad(member: Member, widest: Member, params: Params) -> Params:
+    shapes = _shapes(widest)
+    return {
+        name: jnp.zeros(int(np.prod(shapes[name])))
+        .at[_places(member, widest, name)]
+        .set(leaf.reshape(-1))
+        .reshape(shapes[name])
+        for name, leaf in params.items()
+    }
+
+
+def _free_places(plan: Plan) -> Params:
+    """1 where a member has a parameter, 0 where it is padded, stacked like the parameters."""
+    widest = _widest(plan)
+    masks = []
+    for member in plan.members:
+        mask = {}
+        for name, shape in _shapes(widest).items():
+            flat = np.zeros(int(np.prod(shape)), np.float32)
+            flat[_places(member, widest, name)] = 1
+            mask[name] = flat.reshape(shape)
+        masks.append(mask)
+    return {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}

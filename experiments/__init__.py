@@ -1,0 +1,1 @@
+"""Commands that train, distil and measure: each is a frozen config, a `run` and a thin entry."""

@@ -1,0 +1,236 @@
+"""Train one autoencoder: `python -m experiments.autoencoder --dataset=stem --latent=4`.
+
+The full schedule is 60 000 batches of 32. On 2 CPU cores a batch of 8 takes about 0.8 s; try
+`--steps=200 --batch_size=8` (3 minutes). Stopped at any point, the same command goes on from the
+last checkpoint. The model lands in `<workdir>/<name>/`, its training state in `<workdir>/state/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from emd import checkpoint, zoo
+from emd.data import crops
+from emd.models.autoencoder import Autoencoder
+from emd.training import autoencoder as training
+from experiments import config as configs
+from experiments import curves, provenance, training_data, yardsticks
+
+SETTLE_BATCHES = 200
+"""Batches that the final statistics are averaged over."""
+YARDSTICK_CROPS = 512
+"""Training crops that the linear code is fitted to."""
+DATASETS = ("tem", "stem", "temstem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One autoencoder's training; the defaults are the paper's."""
+
+    dataset: str = configs.option("stem", "micrographs to learn", choices=DATASETS)
+    latent: int = configs.option(16, "latent depth: 1, 2, 4, 8, 16, 32 or 64")
+    data_dir: str | None = configs.option(
+        None, "folder with tem/ and stem/ inside; simulated micrographs without it"
+    )
+    simulated_share: float = configs.option(
+        0.5, "fraction of draws from simulated micrographs when there are real ones"
+    )
+    steps: int = configs.option(60_000, "batches of the whole schedule")
+    batch_size: int = configs.option(32, "crops a batch")
+    seed: int = configs.option(0, "seed of weights and batches")
+    workdir: str = configs.option("runs", "folder for the model and its training state")
+    checkpoint_every: int = configs.option(5_000, "batches between checkpoints")
+    minutes: float | None = configs.option(None, "stop after this long, to be gone on with later")
+
+
+def run(config: Config) -> dict[str, float]:
+    """Return the metrics of a model trained to its end; empty where stopped before.
+
+    Raises:
+        ValueError: a setting or the data will not do.
+        FileNotFoundError: the data folder is missing or empty.
+    """
+    for name in ("steps", "batch_size", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}: give at least 1")
+    model_config = zoo.find_autoencoder(config.dataset, config.latent)
+    module = Autoencoder(config.latent)
+    workdir = Path(config.workdir)
+    folder = workdir / "state" / model_config.name
+    _keep_config(config, folder)
+    data = training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
+    store = crops.pack(data.images, simulated_share=config.simulated_share)
+    curve = curves.Curve(folder / "learning_curve.csv")
+    state = _train(config, module, store, folder, curve)
+    if int(state.step) < config.steps:
+        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
+        return {}
+
+    stats = training.settle_batch_stats(
+        module, state, store, batch_size=config.batch_size, batches=SETTLE_BATCHES, seed=config.seed
+    )
+    variables = {"params": state.params, "batch_stats": stats}
+    metrics = _measure(config, module, variables, data, store)
+    metrics["training_mse"] = float(curve.last().mean())
+    _save(config, model_config, module, variables, metrics, data, curve, state, workdir)
+    return metrics
+
+
+def _keep_config(config: Config, folder: Path) -> None:
+    """Refuse to go on with a run under other settings than it began with."""
+    path = folder / "config.json"
+    free = {"workdir": "", "minutes": None, "checkpoint_every": 0}
+    if path.is_file():
+        before = configs.from_json(Config, path.read_text())
+        if dataclasses.replace(before, **free) != dataclasses.replace(config, **free):
+            raise ValueError(
+                f"{folder} holds a run with other settings: "
+                "give another --workdir, or remove that folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(configs.to_json(config))
+
+
+def _train(
+    config: Config, module: Autoencoder, store: crops.Store, folder: Path, curve: curves.Curve
+) -> training.TrainState:
+    """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
+    optimiser = training.make_optimiser(config.steps)
+    state = training.init_state(jax.random.key(config.seed), module, optimiser)
+    step = training.make_step(
+        module, optimiser, batch_size=config.batch_size, seed=config.seed
+    )
+    began = time.monotonic()
+    fitting = training.fit(
+        step,
+        state,
+        store,
+        steps=config.steps,
+        folder=folder,
+        checkpoint_every=config.checkpoint_every,
+        deadline=None if config.minutes is None else began + 60 * config.minutes,
+        stop=_on_interrupt(),
+    )
+    with tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True) as bar:
+        for state, losses, first in fitting:
+            curve.append(first, losses, time.monotonic() - began)
+            bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
+            bar.update(first - 1 + len(losses) - bar.n)
+    found = checkpoint.restore_state(folder, jax.tree.map(np.asarray, state))
+    return found[0] if found else state
+
+
+def _on_interrupt() -> Any:
+    """Return a function that says whether Ctrl-C or a termination signal has come.
+
+    A second one ends the program at once.
+    """
+    came = threading.Event()
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, note)
+    return came.is_set
+
+
+def _measure(
+    config: Config,
+    module: Autoencoder,
+    variables: Any,
+    data: training_data.TrainingData,
+    store: crops.Store,
+) -> dict[str, float]:
+    """Return held-out MSEs under both normalisations, beside the linear code of the same size."""
+    key = training.batch_key(config.seed + 2, jnp.int32(0))
+    sample = jax.jit(crops.sample, static_argnames="batch")
+    fitted = yardsticks.fit_linear_code(
+        np.asarray(sample(key, store, batch=YARDSTICK_CROPS)), config.latent
+    )
+    metrics = {}
+    for suffix, images in (("", data.held_out), ("_whole", data.held_out_whole)):
+        mse = training.restoration_mse(module, variables, images)
+        metrics[f"validation_mse{suffix}"] = float(mse.mean())
+        metrics[f"linear_code_mse{suffix}"] = float(
+            yardsticks.linear_code_mse(fitted, images).mean()
+        )
+    return metrics
+
+
+def _save(
+    config: Config,
+    model_config: zoo.ModelConfig,
+    module: Autoencoder,
+    variables: Any,
+    metrics: dict[str, float],
+    data: training_data.TrainingData,
+    curve: curves.Curve,
+    state: training.TrainState,
+    workdir: Path,
+) -> None:
+    """Write the model, its card and its curve; the training state stays."""
+    facts = {
+        "batches": str(config.steps),
+        "full_schedule": str(zoo.FULL_SCHEDULE["autoencoder"]),
+        "batch_size": str(config.batch_size),
+        "seed": str(config.seed),
+        "training_minutes": f"{curve.seconds / 60:.1f}",
+        "reloads": str(int(state.reloads)),
+        "parameters": str(sum(p.size for p in jax.tree.leaves(state.params))),
+        **{name: f"{value:.6g}" for name, value in metrics.items()},
+        **data.facts,
+        **provenance.facts(),
+    }
+    model = checkpoint.Model(model_config, module, variables, facts)
+    folder = checkpoint.save(
+        model, workdir, text=card_text(config, metrics), curve=curve.thinned()
+    )
+    try:
+        batches, losses = _columns(curve)
+        lines = {model_config.name: (batches, losses)}
+        window = max(1, min(5000, config.steps // 12))
+        curves.draw(folder / "learning_curve.png", lines, window=window, title=model_config.name)
+    except ValueError as error:
+        print(error)
+    print(f"saved {folder}")
+
+
+def _columns(curve: curves.Curve) -> tuple[Any, Any]:
+    rows = curves.parse(curve.path.read_text())[1]
+    return rows[:, 0], rows[:, 1]
+
+
+def card_text(config: Config, metrics: dict[str, float]) -> str:
+    """Return a card's prose: what it is, how far it was trained, how it stands to a linear code."""
+    share = config.steps * config.batch_size / (60_000 * 32)
+    ratio = metrics["validation_mse"] / metrics["linear_code_mse"]
+    verdict = "better than" if ratio < 1 else "WORSE than"
+    whole = metrics["validation_mse_whole"] / metrics["linear_code_mse_whole"]
+    return (
+        f"Autoencoder of latent depth {config.latent} for {config.dataset} micrographs "
+        f"(arXiv:1808.09916, section 2), 64:{config.latent} in numbers stored.\n\n"
+        f"Trained for {config.steps} of the paper's 60000 batches, {config.batch_size} crops each "
+        f"instead of 32: {share:.2%} of the paper's crops"
+        f"{', a provisional model' if share < 0.5 else ''}.\n\n"
+        f"Held-out MSE {metrics['validation_mse']:.4g} is {ratio:.2f} times that of the best linear "
+        f"code of the same size (principal components of 8x8 blocks): {verdict} it. Under "
+        f"whole-image normalisation the ratio is {whole:.2f}."
+    )
+
+
+if __name__ == "__main__":
+    configs.main(run, Config)

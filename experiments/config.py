@@ -1,0 +1,199 @@
+"""One config for each experiment: a frozen dataclass that becomes absl flags and JSON.
+
+Flags are defined only when an experiment runs as a program (`main`): two modules that define the
+same flag at import cannot be imported together, and tests build the dataclass directly.
+"""
+
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from absl import app, flags, logging
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+class Config(Protocol):
+    """Any frozen dataclass; a field's metadata may hold `help` and `choices`."""
+
+    __dataclass_fields__: typing.ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def option(
+    default: Any, help: str, *, choices: tuple[Any, ...] | None = None
+) -> Any:  # Any, as `dataclasses.field` itself: it stands for a value of the field's type
+    """A dataclass field with what its flag needs.
+
+    Args:
+        default: value when the flag is absent.
+        help: what the flag sets, in a line, with its unit.
+        choices: the only values allowed.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def define_flags(cls: type[Config]) -> None:
+    """Defines one absl flag for each field of `cls`, as if its own module had.
+
+    Args:
+        cls: a dataclass whose fields are int, float, bool, str, or one of these or None, each
+            with a default.
+
+    Raises:
+        TypeError: for a field of another type or without a default: a mistake in the program.
+    """
+    # Else absl counts these flags as this module's, and `--help`, which lists those of the main
+    # module, shows none. From here on the caller's module counts.
+    flags.disclaim_key_flags()
+    for field in dataclasses.fields(cls):
+        kind = _kind(cls, field.name)
+        if field.default is dataclasses.MISSING:
+            raise TypeError(f"{cls.__name__}.{field.name} has no default: its flag needs one")
+        text = field.metadata.get("help", "")
+        choices = field.metadata.get("choices")
+        if choices is not None and kind is str:
+            flags.DEFINE_enum(field.name, field.default, list(choices), text)
+        else:
+            if choices is not None:
+                text = f"<{'|'.join(map(str, choices))}>: {text}"
+            _DEFINE[kind](field.name, field.default, text)
+
+
+def from_flags(cls: type[ConfigT]) -> ConfigT:
+    """The config that the parsed flags describe, checked against each field's choices.
+
+    Args:
+        cls: the dataclass that `define_flags` was called with.
+
+    Raises:
+        ValueError: for a value outside its field's choices.
+    """
+    return _build(
+        cls, {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(cls)}
+    )
+
+
+def to_json(config: Config) -> str:
+    """The config as JSON, one line a field, in the fields' order."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(type(config))}
+    return json.dumps(values, indent=2) + "\n"
+
+
+def from_json(cls: type[ConfigT], text: str) -> ConfigT:
+    """The config that `to_json` wrote; fields that it lacks take their defaults.
+
+    Args:
+        cls: class of the config.
+        text: a JSON object.
+
+    Raises:
+        ValueError: if the text is not a JSON object, holds a field that `cls` has not, or a value
+            of another type or outside the field's choices.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"config is a JSON {type(values).__name__}: need an object")
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name, value in values.items():
+        if name not in names:
+            raise ValueError(f"config field {name!r} is unknown: valid are {', '.join(names)}")
+        values[name] = _checked(cls, name, value)
+    return _build(cls, values)
+
+
+def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> None:
+    """Runs an experiment as a program: flags in, its results out, one line for an expected error.
+
+    Exits with 0, or with 1 after `error: ...` on stderr (`--verbosity=1` shows its traceback), or
+    with 130 after an interrupt. Unexpected errors always show their traceback.
+
+    Args:
+        run: the experiment; what it returns is printed, one `name value` a line.
+        cls: the dataclass of its config.
+    """
+    define_flags(cls)
+
+    def guarded(argv: list[str]) -> None:
+        if flags.FLAGS["verbosity"].using_default_value:
+            # absl's programs show INFO, where orbax says a dozen lines a checkpoint
+            logging.set_verbosity(logging.WARNING)
+        try:
+            if len(argv) > 1:
+                raise ValueError(
+                    f"unexpected argument {argv[1]!r}: options are written --name=value"
+                )
+            for name, value in run(from_flags(cls)).items():
+                print(f"{name} {value:.6g}")
+        except KeyboardInterrupt:
+            _exit("interrupted", 130)
+        # FormatError is a ValueError, FileNotFoundError an OSError, as is a full disk.
+        except (ValueError, OSError) as error:
+            logging.debug("traceback of the error below", exc_info=True)
+            _exit(str(error), 1)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """What is left of the arguments once the flags are taken; a bad flag ends the program."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _exit(f"{error}; --help lists the flags", 1)
+
+
+def _exit(message: str, code: int) -> typing.NoReturn:
+    """Ends the program with one line on stderr, whatever line breaks the message has."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _kind(cls: type[Config], name: str) -> type:
+    """The scalar type of a field, without its `None`."""
+    hint = typing.get_type_hints(cls)[name]
+    members = [hint]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+    if len(members) != 1 or members[0] not in _DEFINE:
+        raise TypeError(f"{cls.__name__}.{name} is a {hint}: a flag is an int, float, bool or str")
+    kind: type = members[0]
+    return kind
+
+
+def _checked(cls: type[Config], name: str, value: Any) -> Any:
+    """A field's value read from JSON, if it has the field's type."""
+    kind = _kind(cls, name)
+    optional = type(None) in typing.get_args(typing.get_type_hints(cls)[name])
+    if kind is float and type(value) is int:
+        value = float(value)
+    if not (type(value) is kind or (optional and value is None)):
+        raise ValueError(
+            f"config field {name}={value!r} is a {type(value).__name__}: need {kind.__name__}"
+        )
+    return value
+
+
+def _build(cls: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """A config of these values, each one of its field's choices."""
+    for field in dataclasses.fields(cls):
+        choices = field.metadata.get("choices")
+        value = values.get(field.name, field.default)
+        if choices is not None and value is not None and value not in choices:
+            valid = ", ".join(map(str, choices))
+            raise ValueError(f"{field.name}={value} is not valid: choose one of {valid}")
+    return cls(**values)

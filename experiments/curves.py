@@ -1,0 +1,120 @@
+"""Learning curves: written as training goes, thinned for shipping, and drawn as the paper's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+THINNED = 1000
+"""Points that a shipped curve keeps of the whole run, beside its last ``RAW`` batches."""
+RAW = 500
+
+
+class Curve:
+    """A learning curve in a CSV file: a row a batch, its number, MSEs, and seconds of training.
+
+    Rows later than a checkpoint that training goes back to are dropped by ``append``.
+    """
+
+    def __init__(self, path: str | Path, columns: Sequence[str] = ("mse",)) -> None:
+        """Open the curve of a file, with the rows that are there."""
+        self.path = Path(path)
+        self.header = ",".join(("batch", *columns, "seconds"))
+        self._text: list[str] = []
+        if self.path.is_file():
+            self._text = self.path.read_text().splitlines()[1:]
+        self.seconds = self._before = float(self._text[-1].split(",")[-1]) if self._text else 0.0
+
+    def append(
+        self, first: int, values: Float[np.ndarray, "k ..."], seconds: float
+    ) -> None:
+        """Add the MSEs of batches ``first`` on; ``seconds`` is this process's training time."""
+        self.seconds = self._before + seconds
+        if first <= len(self._text):
+            self._text = self._text[: first - 1]
+            self._write("w", [self.header, *self._text])
+        elif not self.path.is_file():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write("w", [self.header])
+        rows = [
+            f"{first + i},{','.join(f'{v:.6g}' for v in np.atleast_1d(row))},{self.seconds:.1f}"
+            for i, row in enumerate(values)
+        ]
+        self._text += rows
+        self._write("a", rows)
+
+    def _write(self, mode: str, lines: list[str]) -> None:
+        with self.path.open(mode) as file:
+            file.write("\n".join(lines) + "\n")
+
+    def thinned(self) -> str:
+        """Return the CSV with a moving mean at 1 000 points, then the last 500 batches as they are."""
+        return thin("\n".join([self.header, *self._text]))
+
+    def last(self, count: int = RAW) -> Float[np.ndarray, "k c"]:
+        """Return the MSEs of the last ``count`` batches."""
+        rows = [[float(v) for v in line.split(",")[1:-1]] for line in self._text[-count:]]
+        return np.array(rows).reshape(len(rows), self.header.count(",") - 1)
+
+
+def thin(text: str) -> str:
+    """Return a curve's CSV with means over equal spans before its last 500 batches."""
+    names, rows = parse(text)
+    head, tail = rows[:-RAW], rows[-RAW:]
+    spans = np.array_split(head, THINNED) if len(head) > THINNED else [row[None] for row in head]
+    # batch and seconds are those of a span's end, the MSEs its mean
+    merged = [
+        np.concatenate([span[-1:, 0], span[:, 1:-1].mean(0), span[-1:, -1]]) for span in spans
+    ]
+    lines = [
+        f"{int(row[0])},{','.join(f'{v:.6g}' for v in row[1:-1])},{row[-1]:.1f}"
+        for row in [*merged, *tail]
+    ]
+    return "\n".join([",".join(names), *lines]) + "\n"
+
+
+def parse(text: str) -> tuple[list[str], Float[np.ndarray, "rows columns"]]:
+    """Return the column names and values of a curve's CSV."""
+    names = text.splitlines()[0].split(",")
+    rows = np.loadtxt(io.StringIO(text), delimiter=",", skiprows=1, ndmin=2)
+    return names, rows.reshape(-1, len(names))
+
+
+def moving_mean(values: Float[np.ndarray, " k"], window: int) -> Float[np.ndarray, " k"]:
+    """Return the mean of each value and up to ``window`` - 1 before it."""
+    sums = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def draw(
+    path: str | Path,
+    lines: Mapping[str, tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]],
+    *,
+    window: int,
+    title: str,
+) -> None:
+    """Draw named (batches, MSEs) as moving means on a log axis, as the paper's Figs. 2 and 4.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("learning curves need matplotlib: pip install 'emd-micrograph[plot]'") from None
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, (batches, values) in lines.items():
+        axes.plot(batches, moving_mean(np.asarray(values), window), label=name, linewidth=1.2)
+    axes.set(
+        xlabel="batch", ylabel=f"MSE, mean of {window} batches", yscale="log", title=title
+    )
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)

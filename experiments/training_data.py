@@ -1,0 +1,72 @@
+"""The micrographs that experiments train and validate on: real ones, simulated ones, or both."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from emd.data import crops
+
+SIMULATED_COUNT = 300
+SIMULATED_SIDE_PX = 256
+"""Simulated micrographs of each domain, and their side."""
+
+SIMULATION_SEED = 0
+"""Simulated micrographs are the same for every run, so that models compare."""
+
+
+class TrainingData(NamedTuple):
+    """Images to train on, and crops of held-out fields to validate on."""
+
+    images: list[crops.Image]
+    held_out: Float[np.ndarray, "n s s"]
+    """Held-out crops, each normalised by itself; real ones where there are any."""
+    held_out_whole: Float[np.ndarray, "n s s"]
+    """The same crops normalised by their whole micrograph."""
+    facts: dict[str, str]
+
+
+def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> TrainingData:
+    """Return the training data of a dataset, and say in a line where it is from.
+
+    Raises:
+        ValueError: unknown dataset; a share outside [0, 1]; no usable micrograph.
+        FileNotFoundError: the folder is missing or empty.
+    """
+    if not 0 <= simulated_share <= 1:
+        raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
+    crops.domains_of(dataset)
+    real, small = crops.load(data_dir, dataset) if data_dir else ([], 0)
+    made = []
+    if not real or simulated_share > 0:
+        key = jax.random.key(SIMULATION_SEED)
+        made = crops.simulated(key, dataset, count=SIMULATED_COUNT, side_px=SIMULATED_SIDE_PX)
+    if data_dir is None:
+        print("no --data_dir: training on simulated micrographs")
+    if small:
+        print(f"skipped {small} files smaller than {crops.SIDE_PX}x{crops.SIDE_PX} px")
+    images, held = crops.split(real + made)
+    held_real = [i for i in held if not i.source.endswith(crops.SIMULATED)]
+    own, whole = crops.held_out_crops(held_real or held)
+    fields = {image.field for image in images if not image.source.endswith(crops.SIMULATED)}
+    facts = {
+        "dataset": dataset,
+        "real_frames": str(len(images) - sum(i.source.endswith(crops.SIMULATED) for i in images)),
+        "real_fields": str(len(fields)),
+        "real_sources": ", ".join(sorted({i.source for i in real})) or "none",
+        "simulated_micrographs": str(sum(i.source.endswith(crops.SIMULATED) for i in images)),
+        "simulated_share": f"{simulated_share if real else 1:g}",
+        "held_out_crops": f"{len(own)} {'real' if held_real else 'simulated'}",
+        "data_hash": fingerprint(images),
+    }
+    return TrainingData(images, own, whole, facts)
+
+
+def fingerprint(images: list[crops.Image]) -> str:
+    """Return the first 16 hex digits of the SHA-256 of all images' pixels, in any order."""
+    digests = sorted(hashlib.sha256(image.pixels.tobytes()).digest() for image in images)
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]

@@ -1,0 +1,59 @@
+"""Settings and fixtures of every test: CPU, strict ranks, a warm compilation cache, real data."""
+
+import importlib.metadata
+import os
+import pathlib
+import tempfile
+
+# Before jax is imported. JAX_PLATFORMS=cuda in the environment lets the tests marked gpu run.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+_VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    # One folder per jaxlib: an executable of another version must never be loaded. The small
+    # programs that tests are made of pay off only with the time threshold lowered.
+    version = importlib.metadata.version("jaxlib")
+    cache = pathlib.Path(tempfile.gettempdir()) / f"emd-tests-jaxlib-{version}"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
+    return f"{versions}; EMD_DATA={os.environ.get('EMD_DATA', 'unset')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run with --slow"))
+        if "gpu" in item.keywords and jax.default_backend() != "gpu":
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: run with JAX_PLATFORMS=cuda"))
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A key of its own for each test: the same in every run."""
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """The folder of real micrographs: train/{tem,stem}, eval/{tem,stem} and formats/."""
+    folder = os.environ.get("EMD_DATA")
+    if not folder:
+        pytest.skip("needs real micrographs: set EMD_DATA to their folder")
+    path = pathlib.Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"EMD_DATA={folder} is not a folder")
+    return path

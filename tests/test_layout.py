@@ -1,0 +1,251 @@
+"""The rules of the layout, read from the sources: import order, sizes, names, documentation."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Each line may import only from lines above it; modules of one line not from each other. A name
+# stands for everything below it, and the longest name that fits a module places it.
+ORDER = (
+    ("emd",),
+    ("emd.metrics",),
+    ("emd.models",),
+    ("emd.models.layers", "emd.models.published"),
+    ("emd.models.autoencoder", "emd.models.pixelwise"),
+    ("emd.data",),
+    ("emd.data.calibration", "emd.data.pixels"),
+    ("emd.data.tiff",),
+    ("emd.data.micrograph",),
+    ("emd.data.normalise",),
+    ("emd.data.intensity",),
+    ("emd.data.simulate",),
+    ("emd.data.crops",),
+    ("emd.zoo",),
+    ("emd.checkpoint",),
+    ("emd.training",),
+    ("emd.training.schedule", "emd.training.yardsticks"),
+    ("emd.training.autoencoder", "emd.training.lockstep"),
+    ("emd.tiling",),
+    ("emd.restore",),
+    ("emd.codec",),
+    ("emd.cli",),
+    ("experiments",),
+    ("experiments.config",),
+    ("experiments.",),  # every other experiment
+)
+PLAIN = "experiments."
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+# Modules of these packages may import one another as they like: the package is one thing.
+ONE_THING = ("emd.data.simulate", "emd.data.crops", "emd.codec", PLAIN)
+# These only hold modules: what is imported from them is a module, and has a place of its own.
+PACKAGES = {"emd", "emd.models", "emd.data", "emd.training", "experiments"}
+FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 60
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def place(module):
+    """The name in ORDER that a module stands under, or None."""
+    if module in LEVEL:
+        return module
+    # A package that only holds modules places none that the order forgot.
+    parents = [name for name in LEVEL if module.startswith(f"{name}.") and name not in PACKAGES]
+    return max(parents, key=len, default=PLAIN if module.startswith(PLAIN) else None)
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+    module_name(path): path
+    for package in ("emd", "experiments")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+@pytest.fixture(params=SOURCES, scope="module")
+def source(request):
+    """A module's name and syntax tree, the path as messages show it, and its text."""
+    path = SOURCES[request.param]
+    text = path.read_text(encoding="utf-8")
+    return request.param, ast.parse(text), str(path.relative_to(ROOT)), text
+
+
+def imports(tree):
+    """Each module of ours that a module imports, with the line."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+            if node.module in PACKAGES:
+                modules = [a.name for a in node.names if not a.name.startswith("__")]
+                names = [f"{node.module}.{name}" for name in modules]
+        for name in names:
+            if name.partition(".")[0] in {"emd", "experiments"}:
+                yield name, node.lineno
+
+
+def order_faults(module, tree):
+    here = place(module)
+    for target, line in imports(tree):
+        there = place(target)
+        if there is None:
+            yield line, f"imports {target}, which has no place in ORDER"
+        elif here is not None and here == there and here in ONE_THING:
+            continue
+        elif here is not None and LEVEL[there] >= LEVEL[here]:
+            yield line, f"{module} imports {target}, which comes after it or beside it in ORDER"
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, Function)]
+
+
+def public(tree):
+    """Classes and functions that others may call: none inside a function or a private class."""
+    for node in tree.body:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node)
+
+
+def key_faults(tree):
+    for node in functions(tree):
+        positional = [arg.arg for arg in node.args.posonlyargs + node.args.args]
+        names = positional + [arg.arg for arg in node.args.kwonlyargs]
+        for wrong in {"rng", "prng", "prng_key"}.intersection(names):
+            yield node.lineno, f"{node.name}: argument {wrong} must be called key"
+        first = [name for name in positional if name not in {"self", "cls"}][:1]
+        if "key" in names and first != ["key"]:
+            yield node.lineno, f"{node.name}: key must be the first argument"
+
+
+def flag_faults(tree):
+    """Calls that define absl flags outside every function: they would run at import."""
+    inside = {id(n) for f in functions(tree) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and id(node) not in inside:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = node.func.id if isinstance(node.func, ast.Name) else name
+            if name.startswith("DEFINE_") or name == "define_flags":
+                yield node.lineno, f"{name} runs at import: call it under __main__"
+
+
+def check(path, faults):
+    lines = [f"{path}:{line}: {fault}" for line, fault in faults]
+    if lines:
+        pytest.fail("\n" + "\n".join(lines), pytrace=False)
+
+
+def test_every_module_has_its_place(source):
+    module, _, path, _ = source
+    if place(module) is None:
+        check(path, [(1, f"{module} has no place in ORDER of tests/test_layout.py: give it one")])
+
+
+def test_imports_go_one_way(source):
+    module, tree, path, _ = source
+    check(path, order_faults(module, tree))
+
+
+def test_names_say_something(source):
+    module, _, path, _ = source
+    wrong = FORBIDDEN_NAMES.intersection(part.strip("_") for part in module.split("."))
+    check(path, [(1, f"{name} says nothing about what the module owns") for name in wrong])
+
+
+def test_files_and_functions_are_short(source):
+    _, tree, path, text = source
+    count = len(text.splitlines())
+    faults = [(count, f"{count} lines: at most {MAX_FILE_LINES}")] if count > MAX_FILE_LINES else []
+    for node in functions(tree):
+        size = node.end_lineno - node.lineno + 1
+        if size > MAX_FUNCTION_LINES:
+            faults.append((node.lineno, f"{node.name}: {size} lines: at most {MAX_FUNCTION_LINES}"))
+    check(path, faults)
+
+
+def test_key_comes_first(source):
+    _, tree, path, _ = source
+    check(path, key_faults(tree))
+
+
+def test_no_assert(source):
+    _, tree, path, _ = source
+    asserts = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    check(path, [(line, "assert: raise an error that says the remedy") for line in asserts])
+
+
+def test_no_flags_at_import(source):
+    _, tree, path, _ = source
+    check(path, flag_faults(tree))
+
+
+def test_everything_public_is_documented(source):
+    _, tree, path, _ = source
+    faults = [] if ast.get_docstring(tree) else [(1, "module without a docstring")]
+    for node in public(tree):
+        # An overload is documented where it is implemented.
+        overload = any(ast.unparse(d).endswith("overload") for d in node.decorator_list)
+        if not overload and not ast.get_docstring(node):
+            faults.append((node.lineno, f"{node.name} without a docstring"))
+    check(path, faults)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("emd.models.layers", "from emd.models import autoencoder"),
+        ("emd.models.layers", "import emd.models.pixelwise"),
+        ("emd.models.pixelwise", "from emd.models.autoencoder import Autoencoder"),
+        ("emd.data.normalise", "from emd.data.crops import store"),
+        ("emd.data.micrograph", "from emd.data.simulate.optics import transfer"),
+        ("emd.training.schedule", "from emd.training import lockstep"),
+        ("emd.metrics", "from emd import zoo"),
+        ("emd.restore", "def f():\n    from experiments import config"),
+        ("experiments.config", "from experiments import zoo"),
+        ("emd.zoo", "from emd import utils"),
+    ],
+)
+def test_the_order_catches(module, line):
+    """The rules themselves, on sources that break them."""
+    assert list(order_faults(module, ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("emd.zoo", "from emd.models import autoencoder, pixelwise"),
+        ("emd.data.simulate", "from emd.data.simulate.stem import scan"),
+        ("emd.data.simulate.stem", "from emd.data.simulate import probe"),
+        ("emd.cli", "from emd import __version__, restore"),
+        ("experiments.distill", "from experiments import config, pairs"),
+        ("emd.metrics", "import jax.numpy as jnp"),
+    ],
+)
+def test_the_order_allows(module, line):
+    assert not list(order_faults(module, ast.parse(line)))
+
+
+@pytest.mark.parametrize(
+    ("faults", "text"),
+    [
+        (key_faults, "def draw(count, key): ..."),
+        (key_faults, "def draw(count, *, key): ..."),
+        (key_faults, "def draw(rng): ..."),
+        (flag_faults, "flags.DEFINE_integer('steps', 1, '')"),
+        (flag_faults, "define_flags(Config)"),
+    ],
+)
+def test_the_rules_catch(faults, text):
+    assert list(faults(ast.parse(text)))
+    assert not list(faults(ast.parse("def draw(self, key, count):\n    flags.DEFINE_string()")))
