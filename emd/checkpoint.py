@@ -66,7 +66,9 @@ def load_folder(folder: Path, config: zoo.ModelConfig) -> Model:
     try:
         variables = ocp.load(folder / "weights")
     except (ocp.errors.InvalidLayoutError, OSError, ValueError) as error:
-        raise ValueError(f"{folder}: no readable weights ({error}); train or copy it anew") from None
+        raise ValueError(
+            f"{folder}: no readable weights ({error}); train or copy it anew"
+        ) from None
     return Model(config, zoo.make_module(config), variables, read_card(folder / "card.md"))
 
 
@@ -79,7 +81,9 @@ def _folder_of(name: str, root: str | Path | None) -> Path:
         command = f"experiments.autoencoder --dataset={config.domain} --latent={config.size}"
     else:
         command = f"experiments.distill --set={config.set_name}"
-    raise FileNotFoundError(f"model {name} is not in {folder.parent}: make it by python -m {command}")
+    raise FileNotFoundError(
+        f"model {name} is not in {folder.parent}: make it by python -m {command}"
+    )
 
 
 def available(*, root: str | Path | None = None) -> dict[str, dict[str, str]]:
@@ -194,6 +198,6 @@ def restore_state(folder: str | Path, template: Any) -> tuple[Any, int] | None:
     expected, structure = jax.tree.flatten(template)
     if [np.shape(leaf) for leaf in leaves] != [np.shape(leaf) for leaf in expected]:
         raise ValueError(
-            f"{folder} holds the state of another configuration: give another --workdir, or remove it"
+            f"{folder} holds another configuration: give another --workdir, or remove it"
         )
     return jax.tree.unflatten(structure, jax.tree.map(jax.numpy.asarray, leaves)), steps[-1]

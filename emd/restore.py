@@ -265,7 +265,7 @@ def _read_tile(
 def _make_call(model: Model) -> tuple[int, Callable[..., Any]]:
     """The halo that a model's tiles need, and what turns them into normalised restored tiles."""
     if isinstance(model.module, Kernel | MLP):
-        folded = fold(model.module, model.variables["params"])
+        folded = fold(model.module, jax.device_put(model.variables["params"]))
         return folded.output.shape[-1] // 2, functools.partial(_slide_tiles, folded)
     return _HALO_PX, _make_network(model, "__call__", _HALO_PX)
 

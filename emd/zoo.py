@@ -33,7 +33,6 @@ _SIZES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
-
 @dataclass(frozen=True)
 class ModelConfig:
     """What a model is: its family, the domain it is for, and its latent depth or width."""
@@ -128,6 +127,11 @@ def make_module(config: ModelConfig) -> nn.Module:
     """Return the Flax module of a configuration."""
     if config.family == "autoencoder":
         return Autoencoder(config.size)
+    return make_student(config)
+
+
+def make_student(config: ModelConfig) -> Kernel | MLP:
+    """Return the module of a kernel's or an MLP's configuration."""
     if config.family == "kernel":
         return Kernel(config.size)
-    return MLP(config.size, hidden=int(config.family[-1]))
+    return MLP(config.size, hidden=int(config.family.removeprefix("mlp")))

@@ -25,7 +25,7 @@ from emd.data import crops
 from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
 from experiments import config as configs
-from experiments import curves, provenance, training_data, yardsticks
+from experiments import curves, linear_code, provenance, training_data
 
 SETTLE_BATCHES = 200
 """Batches that the final statistics are averaged over."""
@@ -68,7 +68,7 @@ def run(config: Config) -> dict[str, float]:
     module = Autoencoder(config.latent)
     workdir = Path(config.workdir)
     folder = workdir / "state" / model_config.name
-    _keep_config(config, folder)
+    configs.keep(config, folder, free=("workdir", "minutes", "checkpoint_every"))
     data = training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
     store = crops.pack(data.images, simulated_share=config.simulated_share)
     curve = curves.Curve(folder / "learning_curve.csv")
@@ -87,30 +87,13 @@ def run(config: Config) -> dict[str, float]:
     return metrics
 
 
-def _keep_config(config: Config, folder: Path) -> None:
-    """Refuse to go on with a run under other settings than it began with."""
-    path = folder / "config.json"
-    free = {"workdir": "", "minutes": None, "checkpoint_every": 0}
-    if path.is_file():
-        before = configs.from_json(Config, path.read_text())
-        if dataclasses.replace(before, **free) != dataclasses.replace(config, **free):
-            raise ValueError(
-                f"{folder} holds a run with other settings: "
-                "give another --workdir, or remove that folder"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(configs.to_json(config))
-
-
 def _train(
     config: Config, module: Autoencoder, store: crops.Store, folder: Path, curve: curves.Curve
 ) -> training.TrainState:
     """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
     optimiser = training.make_optimiser(config.steps)
     state = training.init_state(jax.random.key(config.seed), module, optimiser)
-    step = training.make_step(
-        module, optimiser, batch_size=config.batch_size, seed=config.seed
-    )
+    step = training.make_step(module, optimiser, batch_size=config.batch_size, seed=config.seed)
     began = time.monotonic()
     fitting = training.fit(
         step,
@@ -123,12 +106,13 @@ def _train(
         stop=_on_interrupt(),
     )
     with tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True) as bar:
-        for state, losses, first in fitting:
-            curve.append(first, losses, time.monotonic() - began)
-            bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
+        for now, losses, first in fitting:
+            state = now
+            if len(losses):
+                curve.append(first, losses, time.monotonic() - began)
+                bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
             bar.update(first - 1 + len(losses) - bar.n)
-    found = checkpoint.restore_state(folder, jax.tree.map(np.asarray, state))
-    return found[0] if found else state
+    return state
 
 
 def _on_interrupt() -> Any:
@@ -158,16 +142,12 @@ def _measure(
     """Return held-out MSEs under both normalisations, beside the linear code of the same size."""
     key = training.batch_key(config.seed + 2, jnp.int32(0))
     sample = jax.jit(crops.sample, static_argnames="batch")
-    fitted = yardsticks.fit_linear_code(
-        np.asarray(sample(key, store, batch=YARDSTICK_CROPS)), config.latent
-    )
+    fitted = linear_code.fit(np.asarray(sample(key, store, batch=YARDSTICK_CROPS)), config.latent)
     metrics = {}
     for suffix, images in (("", data.held_out), ("_whole", data.held_out_whole)):
         mse = training.restoration_mse(module, variables, images)
         metrics[f"validation_mse{suffix}"] = float(mse.mean())
-        metrics[f"linear_code_mse{suffix}"] = float(
-            yardsticks.linear_code_mse(fitted, images).mean()
-        )
+        metrics[f"linear_code_mse{suffix}"] = float(linear_code.mse(fitted, images).mean())
     return metrics
 
 
@@ -196,9 +176,7 @@ def _save(
         **provenance.facts(),
     }
     model = checkpoint.Model(model_config, module, variables, facts)
-    folder = checkpoint.save(
-        model, workdir, text=card_text(config, metrics), curve=curve.thinned()
-    )
+    folder = checkpoint.save(model, workdir, text=card_text(config, metrics), curve=curve.thinned())
     try:
         batches, losses = _columns(curve)
         lines = {model_config.name: (batches, losses)}
@@ -226,8 +204,8 @@ def card_text(config: Config, metrics: dict[str, float]) -> str:
         f"Trained for {config.steps} of the paper's 60000 batches, {config.batch_size} crops each "
         f"instead of 32: {share:.2%} of the paper's crops"
         f"{', a provisional model' if share < 0.5 else ''}.\n\n"
-        f"Held-out MSE {metrics['validation_mse']:.4g} is {ratio:.2f} times that of the best linear "
-        f"code of the same size (principal components of 8x8 blocks): {verdict} it. Under "
+        f"Held-out MSE {metrics['validation_mse']:.4g} is {ratio:.2f} times that of the best "
+        f"linear code of the same size (principal components of 8x8 blocks): {verdict} it. Under "
         f"whole-image normalisation the ratio is {whole:.2f}."
     )
 

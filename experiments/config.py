@@ -9,7 +9,8 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from absl import app, flags, logging
@@ -114,6 +115,31 @@ def from_json(cls: type[ConfigT], text: str) -> ConfigT:
             raise ValueError(f"config field {name!r} is unknown: valid are {', '.join(names)}")
         values[name] = _checked(cls, name, value)
     return _build(cls, values)
+
+
+def keep(config: Config, folder: Path, *, free: Collection[str]) -> None:
+    """Writes `config.json` into a run's folder, unless a run with other settings is there.
+
+    Args:
+        config: settings of the run that begins or goes on.
+        folder: where its state is.
+        free: fields that may differ when it goes on.
+
+    Raises:
+        ValueError: if the folder holds a run with other settings.
+    """
+    path = folder / "config.json"
+    settings = json.loads(to_json(config))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        other = [name for name in settings if before.get(name) != settings[name]]
+        if changed := [name for name in other if name not in free]:
+            raise ValueError(
+                f"{folder} holds a run with another {', '.join(changed)}: "
+                "give another --workdir, or remove that folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_json(config))
 
 
 def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> None:

@@ -29,9 +29,7 @@ class Curve:
             self._text = self.path.read_text().splitlines()[1:]
         self.seconds = self._before = float(self._text[-1].split(",")[-1]) if self._text else 0.0
 
-    def append(
-        self, first: int, values: Float[np.ndarray, "k ..."], seconds: float
-    ) -> None:
+    def append(self, first: int, values: Float[np.ndarray, "k ..."], seconds: float) -> None:
         """Add the MSEs of batches ``first`` on; ``seconds`` is this process's training time."""
         self.seconds = self._before + seconds
         if first <= len(self._text):
@@ -52,7 +50,7 @@ class Curve:
             file.write("\n".join(lines) + "\n")
 
     def thinned(self) -> str:
-        """Return the CSV with a moving mean at 1 000 points, then the last 500 batches as they are."""
+        """Return the CSV with means at 1 000 points, then the last 500 batches as they are."""
         return thin("\n".join([self.header, *self._text]))
 
     def last(self, count: int = RAW) -> Float[np.ndarray, "k c"]:
@@ -84,6 +82,14 @@ def parse(text: str) -> tuple[list[str], Float[np.ndarray, "rows columns"]]:
     return names, rows.reshape(-1, len(names))
 
 
+def select(text: str, name: str) -> str:
+    """Return a curve's CSV with one of its MSE columns, renamed ``mse``."""
+    column = text.splitlines()[0].split(",").index(name)
+    rows = [line.split(",") for line in text.splitlines()[1:]]
+    lines = [",".join((row[0], row[column], row[-1])) for row in rows]
+    return "\n".join(["batch,mse,seconds", *lines]) + "\n"
+
+
 def moving_mean(values: Float[np.ndarray, " k"], window: int) -> Float[np.ndarray, " k"]:
     """Return the mean of each value and up to ``window`` - 1 before it."""
     sums = np.cumsum(np.insert(values, 0, 0.0))
@@ -107,14 +113,14 @@ def draw(
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("learning curves need matplotlib: pip install 'emd-micrograph[plot]'") from None
+        raise ValueError(
+            "learning curves need matplotlib: pip install 'emd-micrograph[plot]'"
+        ) from None
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, (batches, values) in lines.items():
         axes.plot(batches, moving_mean(np.asarray(values), window), label=name, linewidth=1.2)
-    axes.set(
-        xlabel="batch", ylabel=f"MSE, mean of {window} batches", yscale="log", title=title
-    )
+    axes.set(xlabel="batch", ylabel=f"MSE, mean of {window} batches", yscale="log", title=title)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)

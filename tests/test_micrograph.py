@@ -310,6 +310,16 @@ def test_truncated(tmp_path: pathlib.Path, form: str, frames: int) -> None:
     assert refused >= len(lengths) - 2
 
 
+def test_cut_between_tiles(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, 1 + _pixels((40, 50)), tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        end = tiff.pages.first.dataoffsets[-1]
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(FormatError, match="pixels end after the file does"):
+        micrograph.read(path)
+
+
 def test_missing_strips_are_not_zeros(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, _pixels((40, 50)), rowsperstrip=10, compression="zlib")

@@ -8,7 +8,7 @@ import pytest
 from emd.data import simulate
 from emd.data.simulate import optics, stem, texture
 
-KINDS = [kind for kinds in simulate.KINDS.values() for kind, _, _ in kinds]
+KINDS = list(dict.fromkeys(kind for kinds in simulate.KINDS.values() for kind, _, _ in kinds))
 SIDE = 64
 
 
@@ -165,7 +165,7 @@ def test_column_is_a_gaussian_of_the_probe_width_at_its_place(probe_px, offset):
         mean = float((axis_sum * axis).sum())
         assert mean == pytest.approx(float(p), abs=2e-3)
         variance = float((axis_sum * (axis - mean) ** 2).sum())
-        assert variance == pytest.approx(probe_px**2, rel=0.01)
+        assert variance == pytest.approx(probe_px**2, rel=0.02)
 
 
 def test_tail_of_the_probe_keeps_the_current():
@@ -202,7 +202,10 @@ def test_fractional_shift_of_a_wave_and_size_of_the_jitter():
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_kind_is_finite_deterministic_and_linear_in_dose(kind):
-    draw = jax.jit(lambda key, dose: kind(key, side_px=SIDE, dose=dose))
+    def draw(key, dose):
+        # As `micrographs` draws, with a dose of no width: shares its compiled programs.
+        return simulate._draw(key, kind, dose, dose, SIDE)
+
     for seed in range(6):
         low, again = (draw(jax.random.key(seed), 3.0) for _ in range(2))
         high = draw(jax.random.key(seed), 300.0)
@@ -219,20 +222,27 @@ def test_kind_is_finite_deterministic_and_linear_in_dose(kind):
     assert float(jnp.abs(other.clean - low.clean).max()) > 0.05
 
 
+def test_kind_alone_and_its_counts():
+    drawn = simulate.terrain(jax.random.key(0), side_px=33, dose=40.0)
+    assert drawn.counts.shape == (1, 33, 33)
+    np.testing.assert_array_equal(drawn.counts, np.rint(drawn.counts))  # no readout: whole counts
+
+
 @pytest.mark.parametrize("domain", ["tem", "stem"])
 def test_a_longer_draw_begins_with_the_shorter_and_compiles_nothing(domain):
     key = jax.random.key(7)
-    short = simulate.micrographs(key, domain, count=4, side_px=SIDE)
+    kinds = len(simulate.KINDS[domain])
+    short = simulate.micrographs(key, domain, count=kinds, side_px=SIDE)
     compiled = simulate._draw._cache_size()
-    long = simulate.micrographs(key, domain, count=9, side_px=SIDE)
+    long = simulate.micrographs(key, domain, count=kinds + 5, side_px=SIDE)
     assert simulate._draw._cache_size() == compiled
-    assert long.counts.shape == long.clean.shape == (9, SIDE, SIDE)
-    np.testing.assert_array_equal(long.counts[:4], short.counts)
-    np.testing.assert_array_equal(long.clean[:4], short.clean)
+    assert long.counts.shape == long.clean.shape == (kinds + 5, SIDE, SIDE)
+    np.testing.assert_array_equal(long.counts[:kinds], short.counts)
+    np.testing.assert_array_equal(long.clean[:kinds], short.clean)
     doses = np.asarray(long.clean.mean(axis=(1, 2)))
     assert doses.min() >= 1.99
     assert doses.max() <= 1001
-    assert len(np.unique(doses)) == 9
+    assert len(np.unique(doses)) == kinds + 5
 
 
 @pytest.mark.parametrize(

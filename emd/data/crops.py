@@ -140,9 +140,7 @@ def simulated(key: Key[Array, ""], dataset: str, *, count: int, side_px: int) ->
     return images
 
 
-def split(
-    images: Sequence[Image], *, fraction: float = 0.1
-) -> tuple[list[Image], list[Image]]:
+def split(images: Sequence[Image], *, fraction: float = 0.1) -> tuple[list[Image], list[Image]]:
     """Return (training, held-out) images, split by field: no field is in both.
 
     A field is held out where the hash of its name falls in the lowest ``fraction``; of each source

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-_BAND_PX = 2**18  # a band of float64 (2 MiB) stays in a core's cache
+_BAND_PX = 2**16  # a few float64 copies of a band (512 KiB) stay in a core's cache
+_SAMPLE_PX = 2**18  # enough to measure noise and quantiles
 _MIN_OUTLIER_PX = 64  # below it "nearly all pixels" means nothing
 
 
@@ -25,7 +26,7 @@ def reflected(index: Int[np.ndarray, " k"], length: int) -> Int[np.ndarray, " k"
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of whole rows, each of about 2^18 pixels, that together cover an image."""
+    """Slices of whole rows, each of at most 2^16 pixels or one row, that together cover an image."""
     rows = max(1, _BAND_PX // width)
     for start in range(0, height, rows):
         yield slice(start, min(start + rows, height))
@@ -113,7 +114,7 @@ def _excess(
 def _spike_bound(pixels: Shaped[np.ndarray, "h w"]) -> float:
     """The least excess of a spike, from rows spread evenly over the image."""
     height, width = pixels.shape
-    step = -(-height * width // _BAND_PX)
+    step = -(-height * width // _SAMPLE_PX)
     rows = np.arange(0, height, step)
     noise = np.median(np.abs(np.diff(pixels[rows].astype(np.float64), axis=1))) * 1.4826 / 2**0.5
     excess = np.maximum(_excess(pixels, rows)[0], 0).reshape(-1)
@@ -135,7 +136,7 @@ def outlier_warning(pixels: Shaped[np.ndarray, "h w"], low: float, high: float) 
     """
     if pixels.size < _MIN_OUTLIER_PX:
         return None
-    step = max(1, int((pixels.size / 2**18) ** 0.5))
+    step = max(1, int((pixels.size / _SAMPLE_PX) ** 0.5))
     sample = pixels[::step, ::step].reshape(-1)
     # Taken inwards: a quantile between two pixels would be moved by the very outlier sought.
     first, last = int(np.ceil(1e-4 * (sample.size - 1))), int(0.9999 * (sample.size - 1))

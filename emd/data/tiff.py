@@ -34,7 +34,7 @@ _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # 32-bit offsets, with room left for tags
 # What tifffile and its decoders let through when a file is damaged.
 DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError,
-    ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError, ElementTree.ParseError,
+    AssertionError, ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError, ElementTree.ParseError,
 )  # fmt: skip
 
 
@@ -70,7 +70,8 @@ def explain(error: BaseException) -> str:
     """One line on what an error of `DAMAGE` means for the user, and what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError) or "imagecodecs" in text:
-        return f"compressed in a way that needs a codec ({text}): `pip install imagecodecs`, or save it uncompressed or as deflate"
+        remedy = "`pip install imagecodecs`, or save it uncompressed or as deflate"
+        return f"compressed in a way that needs a codec ({text}): {remedy}"
     if "not a TIFF" in text:
         return "not a TIFF file: convert it to TIFF"
     return f"truncated or damaged TIFF ({text}): copy it again from its source"

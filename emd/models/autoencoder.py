@@ -77,9 +77,7 @@ class Autoencoder(nn.Module):
         """Return the restored images."""
         return self.decode(self.encode(x, train=train), train=train)
 
-    def encode(
-        self, x: Float[Array, "n h w"], *, train: bool = False
-    ) -> Float[Array, "n hl wl d"]:
+    def encode(self, x: Float[Array, "n h w"], *, train: bool = False) -> Float[Array, "n hl wl d"]:
         """Return the latents of images.
 
         Raises:

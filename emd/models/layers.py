@@ -45,10 +45,9 @@ def upsample_plain(
     x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c f"]
 ) -> Float[Array, "n h2 w2 f"]:
     """Return the 3x3 transposed convolution of stride 2, SAME: output pixel 2i + k gains
-    ``kernel[k]`` times input pixel i, as in TensorFlow's ``conv2d_transpose``."""
-    return lax.conv_transpose(
-        x, jnp.flip(kernel, (0, 1)), (2, 2), "SAME", dimension_numbers=_NHWC
-    )
+    ``kernel[k]`` times input pixel i, as in TensorFlow's ``conv2d_transpose``.
+    """
+    return lax.conv_transpose(x, jnp.flip(kernel, (0, 1)), (2, 2), "SAME", dimension_numbers=_NHWC)
 
 
 def to_image_plain(
@@ -158,9 +157,7 @@ def upsample(
     return (upsample_taps if _on_cpu() else upsample_plain)(x, kernel)
 
 
-def to_image(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c 1"]
-) -> Float[Array, "n h w"]:
+def to_image(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c 1"]) -> Float[Array, "n h w"]:
     """Return the 3x3 convolution to one channel in the backend's fast form."""
     return (to_image_taps if _on_cpu() else to_image_plain)(x, kernel)
 

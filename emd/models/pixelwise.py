@@ -331,7 +331,7 @@ def _dot(left: Float[Array, "..."], right: Float[Array | np.ndarray, "..."]) -> 
 
 def _tied_weights(module: nn.Module, shape: tuple[int, ...]) -> Float[Array, "..."]:
     width = _width_of(shape[-1])
-    start: Float[Array, "..."] = module.param(
+    start: Float[Array, ...] = module.param(
         "weights", nn.initializers.constant(1 / width**2), shape
     )
     return start

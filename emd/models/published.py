@@ -1,7 +1,7 @@
 """The kernels that the paper prints in its appendix, the only surviving weights of its authors.
 
-Each is its free weights, centre first, in the order of ``pixelwise.orbits``. They are as printed, to
-three decimals, with one repair: the last entry of row 2 of the TEM+STEM 11x11 kernel reads "1"
+Each is its free weights, centre first, in the order of ``pixelwise.orbits``. They are as printed,
+to three decimals, with one repair: the last entry of row 2 of the TEM+STEM 11x11 kernel reads "1"
 in the paper and is -0.003 by symmetry.
 
 That kernel sums to 1.159 where the others sum to 0.985 to 1.057; its four entries 0.017 at the

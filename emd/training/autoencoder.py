@@ -68,9 +68,7 @@ def huberised(mse: Float[Array, "*m"]) -> Float[Array, "*m"]:
     return jnp.where(mse < 1, mse, jnp.sqrt(jnp.where(mse < 1, 1.0, mse)))
 
 
-def batch_key(
-    seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0
-) -> Key[Array, ""]:
+def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0) -> Key[Array, ""]:
     """Return the key of a step's batch, a function of these three numbers alone."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), reloads), step)
 
@@ -115,7 +113,8 @@ def fit(
 ) -> Iterator[tuple[TrainState, Float[np.ndarray, " k"], int]]:
     """Yield (state, losses of the batches just done, first batch's number) until done or stopped.
 
-    Starts from the newest checkpoint of ``folder`` if there is one. A checkpoint is written every
+    Starts from the newest checkpoint of ``folder`` if there is one: the first yield says where,
+    without losses. A checkpoint is written every
     ``checkpoint_every`` batches, at the end, when ``stop()`` says so, and at ``deadline``
     (``time.monotonic`` seconds). After a loss that is not finite it goes on from the last
     checkpoint, logging it; first batch numbers then go back.
@@ -128,6 +127,7 @@ def fit(
     if found:
         state = found[0]
     reloads = int(state.reloads)
+    yield state, np.zeros(0, np.float32), int(state.step) + 1
     while (done := int(state.step)) < steps:
         losses, began = [], time.monotonic()
         for number in itertools.count(done + 1):
@@ -161,13 +161,21 @@ def _reload(folder: str | Path, initial: TrainState, reloads: int, batch: int) -
     state = found[0] if found else jax.tree.map(jnp.asarray, initial)
     logging.getLogger(__name__).warning(
         "loss not finite at batch %d: back to batch %d (%d of at most %d times)",
-        batch, int(state.step), reloads, MAX_RELOADS,
+        batch,
+        int(state.step),
+        reloads,
+        MAX_RELOADS,
     )
     return state._replace(reloads=jnp.asarray(reloads, initial.reloads.dtype))
 
 
 def settle_batch_stats(
-    module: Autoencoder, state: TrainState, store: crops.Store, *, batch_size: int, batches: int,
+    module: Autoencoder,
+    state: TrainState,
+    store: crops.Store,
+    *,
+    batch_size: int,
+    batches: int,
     seed: int,
 ) -> Any:
     """Return batch statistics averaged over training batches under the final weights.

@@ -69,8 +69,10 @@ def make_plan(members: Sequence[Member], **options: int | float) -> Plan:
     if not plan.members:
         raise ValueError("no members: give at least one kernel or MLP")
     if len({_family(member) for member in plan.members}) > 1:
-        raise ValueError("members are of several families: train kernels, and MLPs of each "
-                         "number of hidden layers, in sets of their own")
+        raise ValueError(
+            "members are of several families: train kernels, and MLPs of each "
+            "number of hidden layers, in sets of their own"
+        )
     widths = [member.width for member in plan.members]
     if len(set(widths)) < len(widths):
         raise ValueError(f"widths are {widths}: give each width once")
@@ -102,10 +104,14 @@ def unpad(plan: Plan, state: State) -> list[Params]:
     found = []
     for index, member in enumerate(plan.members):
         shapes = _shapes(member)
-        found.append({
-            name: leaf[index].reshape(-1)[_places(member, _widest(plan), name)].reshape(shapes[name])
-            for name, leaf in state.params.items()
-        })
+        found.append(
+            {
+                name: leaf[index]
+                .reshape(-1)[_places(member, _widest(plan), name)]
+                .reshape(shapes[name])
+                for name, leaf in state.params.items()
+            }
+        )
     return found
 
 
@@ -214,7 +220,10 @@ def huberised(mse: Float[Array, "m"]) -> Float[Array, "m"]:
 
 
 def _member_mse(
-    params: Params, windows: Float[Array, "n p"], targets: Float[Array, "n"], mask: Float[Array, "n"]
+    params: Params,
+    windows: Float[Array, "n p"],
+    targets: Float[Array, "n"],
+    mask: Float[Array, "n"],
 ) -> Float[Array, ""]:
     error = pixelwise.respond(pixelwise.fold_params(params), windows) - targets
     return (mask * error**2).sum() / mask.sum()

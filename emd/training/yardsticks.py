@@ -4,6 +4,7 @@ All errors here are plain MSEs against the teacher's restorations, over the same
 member, so that they can be compared with one another.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,57 @@ class Errors(NamedTuple):
     mean3: float
 
 
+class Moments(NamedTuple):
+    """What decides the squared error of every symmetric kernel up to a width, in float64.
+
+    Attributes:
+        gram: mean products of the sums that two weights multiply.
+        moment: mean products of such a sum and the restoration.
+        power: mean square of the restoration.
+    """
+
+    gram: Float[np.ndarray, "k k"]
+    moment: Float[np.ndarray, "k"]
+    power: float
+
+    def best(self, width: int) -> Float[np.ndarray, "s"]:
+        """The tied weights of the kernel of this width with the least error.
+
+        Where windows do not tell some weights apart (constant crops), the smallest of the best.
+        """
+        free = int(pixelwise.orbits(width).max()) + 1
+        # A narrower window's weights are the first of a wider one's.
+        return np.asarray(np.linalg.lstsq(self.gram[:free, :free], self.moment[:free])[0])
+
+    def error(self, weights: Float[Array | np.ndarray, "s"]) -> float:
+        """The mean squared error of a kernel with these tied weights."""
+        kernel = np.asarray(weights, np.float64)
+        free = len(kernel)
+        square = kernel @ self.gram[:free, :free] @ kernel
+        return float(square - 2 * kernel @ self.moment[:free] + self.power)
+
+
+def measure_moments(
+    noisy: Float[Array | np.ndarray, "n h w"],
+    restored: Float[Array | np.ndarray, "n h w"],
+    width: int,
+    *,
+    margin: int = MARGIN_PX,
+) -> Moments:
+    """The moments of these pairs for kernels up to `width`; arguments as `closed_form_kernel`."""
+    pixelwise.check_width(width)
+    _check(noisy, restored, width, margin)
+    free = int(pixelwise.orbits(width).max()) + 1
+    gram, moment, power = np.zeros((free, free)), np.zeros(free), 0.0
+    for image, restoration in zip(noisy, restored, strict=True):
+        sums = _orbit_sums(np.asarray(image, np.float64), width, margin).reshape(free, -1)
+        truth = np.asarray(restoration, np.float64)[_scored(margin)].reshape(-1)
+        gram += sums @ sums.T / truth.size
+        moment += sums @ truth / truth.size
+        power += truth @ truth / truth.size
+    return Moments(gram / len(noisy), moment / len(noisy), power / len(noisy))
+
+
 def closed_form_kernel(
     noisy: Float[Array | np.ndarray, "n h w"],
     restored: Float[Array | np.ndarray, "n h w"],
@@ -44,8 +96,7 @@ def closed_form_kernel(
 ) -> dict[str, Float[Array, "k"]]:
     """The parameters of the symmetric kernel with the least squared error on these pairs.
 
-    Least squares over the tied weights by normal equations in float64. Where windows do not tell
-    some weights apart (constant crops), the smallest of the best weights.
+    Least squares over the tied weights, by normal equations in float64.
 
     Args:
         noisy: normalised crops.
@@ -57,16 +108,8 @@ def closed_form_kernel(
         ValueError: for a bad width, pairs that differ in shape, or a margin that leaves no pixel
             or is narrower than half a window.
     """
-    pixelwise.check_width(width)
-    _check(noisy, restored, width, margin)
-    free = int(pixelwise.orbits(width).max()) + 1
-    gram, moment = np.zeros((free, free)), np.zeros(free)
-    for image, truth in zip(noisy, restored, strict=True):
-        sums = _orbit_sums(np.asarray(image, np.float64), width, margin).reshape(free, -1)
-        gram += sums @ sums.T
-        moment += sums @ np.asarray(truth, np.float64)[_scored(margin)].reshape(-1)
-    weights = np.linalg.lstsq(gram, moment, rcond=None)[0]
-    return {"weights": jnp.asarray(weights, jnp.float32)}
+    moments = measure_moments(noisy, restored, width, margin=margin)
+    return {"weights": jnp.asarray(moments.best(width), jnp.float32)}
 
 
 def evaluate(
@@ -92,33 +135,34 @@ def evaluate(
     Raises:
         ValueError: as `closed_form_kernel`.
     """
-    _check(noisy, restored, max(member.width for member in members), margin)
     widths = [member.width for member in members]
+    moments = measure_moments(noisy, restored, max(widths), margin=margin)
     if closed_forms is None:
-        closed_forms = [closed_form_kernel(noisy, restored, w, margin=margin) for w in widths]
-    mean3 = {"weights": jnp.full(3, 1 / 9)}
-    identity = {"weights": jnp.asarray([1.0, 0.0, 0.0])}
-    folded = [pixelwise.fold(m, p) for m, p in zip(members, params, strict=True)]
-    folded += [pixelwise.fold_params(p) for p in (*closed_forms, identity, mean3)]
-    found = [_mse(each, noisy, restored, margin) for each in folded]
-    return Errors(found[: len(members)], found[len(members) : -2], found[-2], found[-1])
+        best = [moments.error(moments.best(width)) for width in widths]
+    else:
+        best = [moments.error(kernel["weights"]) for kernel in closed_forms]
+    found = []
+    for member, free in zip(members, params, strict=True):
+        if isinstance(member, Kernel):
+            found.append(moments.error(free["weights"]))
+        else:
+            folded = pixelwise.fold(member, free)
+            found.append(float(np.mean(_crop_errors(margin, folded, noisy, restored))))
+    identity, mean3 = np.eye(3)[0], np.full(3, 1 / 9)
+    return Errors(found, best, moments.error(identity), moments.error(mean3))
 
 
-def _mse(
-    folded: pixelwise.Folded,
-    noisy: Float[Array | np.ndarray, "n h w"],
-    restored: Float[Array | np.ndarray, "n h w"],
-    margin: int,
-) -> float:
+@functools.partial(jax.jit, static_argnames="margin")
+def _crop_errors(
+    margin: int, folded: pixelwise.Folded, noisy: Array, restored: Array
+) -> Float[Array, "n"]:
     reach = margin - folded.output.shape[-1] // 2
 
-    @jax.jit
-    def one(image: Array, truth: Array) -> Array:
-        got = pixelwise.apply_folded(folded, image[_scored(reach)])
-        return jnp.mean((got - truth[_scored(margin)]) ** 2)
+    def one(pair: tuple[Array, Array]) -> Array:
+        got = pixelwise.apply_folded(folded, pair[0][_scored(reach)])
+        return jnp.mean((got - pair[1][_scored(margin)]) ** 2)
 
-    pairs = zip(noisy, restored, strict=True)
-    return float(np.mean([one(image, truth) for image, truth in pairs], dtype=np.float64))
+    return jax.lax.map(one, (noisy, restored))
 
 
 def _orbit_sums(
@@ -126,12 +170,24 @@ def _orbit_sums(
 ) -> Float[np.ndarray, "k i j"]:
     """For each tied weight and scored pixel, the sum of the pixels that the weight multiplies."""
     height, span = (side - 2 * margin for side in image.shape)
-    start = margin - width // 2
-    sums = np.zeros((int(pixelwise.orbits(width).max()) + 1, height, span))
-    for (row, column), orbit in np.ndenumerate(pixelwise.orbits(width)):
-        top, left = start + row, start + column
-        sums[orbit] += image[top : top + height, left : left + span]
-    return sums
+    half, reach = width // 2, margin - width // 2
+    image = image[_scored(reach)]
+    # The pixels a rows above and below, each once.
+    above = [image[half - a : half - a + height] for a in range(half + 1)]
+    below = [image[half + a : half + a + height] for a in range(half + 1)]
+    rows = [above[0], *(up + down for up, down in zip(above[1:], below[1:], strict=True))]
+
+    def pair(rows_away: int, columns_away: int) -> Float[np.ndarray, "i j"]:
+        left, right = half - columns_away, half + columns_away
+        one = rows[rows_away][:, left : left + span]
+        return one + rows[rows_away][:, right : right + span] if columns_away else one
+
+    sums = [
+        pair(far, near) + pair(near, far) if far != near else pair(far, far)
+        for far in range(half + 1)
+        for near in range(far + 1)
+    ]
+    return np.stack(sums)
 
 
 def _scored(margin: int) -> tuple[slice, slice]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-Scalar = float | Float[Array, ""]
+Scalar = int | float | Float[Array, ""]
 
 _PLANCK = 6.62607015e-34  # J s
 _CHARGE = 1.602176634e-19  # C

@@ -1,4 +1,4 @@
-"""Yardsticks that trained models are held against: the best linear code of an autoencoder's size."""
+"""The best linear code of an autoencoder's size, the yardstick it is held against."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _blocks(images: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "k p"]:
     return cut.transpose(0, 1, 3, 2, 4).reshape(-1, BLOCK_PX**2)
 
 
-def fit_linear_code(images: Float[np.ndarray, "n h w"], depth: int) -> LinearCode:
+def fit(images: Float[np.ndarray, "n h w"], depth: int) -> LinearCode:
     """Return the linear code of ``depth`` numbers a block with least squared error on images."""
     blocks = _blocks(images).astype(np.float64)
     mean = blocks.mean(0)
@@ -31,7 +31,7 @@ def fit_linear_code(images: Float[np.ndarray, "n h w"], depth: int) -> LinearCod
     return LinearCode(mean, vectors[:, ::-1][:, :depth])
 
 
-def linear_code_mse(code: LinearCode, images: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " n"]:
+def mse(code: LinearCode, images: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " n"]:
     """Return each image's mean squared error after its blocks were coded."""
     blocks = _blocks(images).astype(np.float64) - code.mean
     residual = blocks - (blocks @ code.components) @ code.components.T
