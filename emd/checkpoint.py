@@ -76,14 +76,8 @@ def _folder_of(name: str, root: str | Path | None) -> Path:
     folder = Path(root or shipped()) / name
     if (folder / "weights").is_dir():
         return folder
-    config = zoo.find(name)
-    if config.family == "autoencoder":
-        command = f"experiments.autoencoder --dataset={config.domain} --latent={config.size}"
-    else:
-        command = f"experiments.distill --set={config.set_name}"
-    raise FileNotFoundError(
-        f"model {name} is not in {folder.parent}: make it by python -m {command}"
-    )
+    command = zoo.training_command(zoo.find(name))
+    raise FileNotFoundError(f"model {name} is not in {folder.parent}: make it by {command}")
 
 
 def available(*, root: str | Path | None = None) -> dict[str, dict[str, str]]:

@@ -12,12 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import emd
-
-if TYPE_CHECKING:
-    from emd import zoo
 
 DEFAULT_MODEL = "temstem_latent16"
 _TILE_PX = 512
@@ -184,7 +180,7 @@ def _list_models(arguments: argparse.Namespace) -> None:
     rows = [("model", "batches trained", "size [kB]", "validation MSE")]
     for name, config in zoo.MODELS.items():
         if name not in cards:
-            rows.append((name, f"not trained ({_training_command(config)})", "", ""))
+            rows.append((name, f"not trained ({zoo.training_command(config)})", "", ""))
             continue
         card = cards[name]
         size = f"{checkpoint.size_bytes(name, root=root) / 1000:.0f}"
@@ -196,14 +192,6 @@ def _list_models(arguments: argparse.Namespace) -> None:
     for name, trained, size, mse in rows:
         line = f"{name:{widths[0]}}  {trained:{widths[1]}}  {size:>{widths[2]}}  {mse:>{widths[3]}}"
         print(line.rstrip())
-
-
-def _training_command(config: zoo.ModelConfig) -> str:
-    if config.family == "autoencoder":
-        options = f"autoencoder --dataset={config.domain} --latent={config.size}"
-    else:
-        options = f"distill --set={config.set_name}"
-    return f"python -m experiments.{options}"
 
 
 def _mse(card: dict[str, str]) -> str:

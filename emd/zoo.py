@@ -135,3 +135,12 @@ def make_student(config: ModelConfig) -> Kernel | MLP:
     if config.family == "kernel":
         return Kernel(config.size)
     return MLP(config.size, hidden=int(config.family.removeprefix("mlp")))
+
+
+def training_command(config: ModelConfig) -> str:
+    """Return the command that makes a model."""
+    if config.family == "autoencoder":
+        options = f"autoencoder --dataset={config.domain} --latent={config.size}"
+    else:
+        options = f"distill --set={config.set_name}"
+    return f"python -m experiments.{options}"

@@ -123,7 +123,7 @@ def _save(
     config: Config,
     members: tuple[zoo.ModelConfig, ...],
     plan: lockstep.Plan,
-    params: list[lockstep.Params],
+    params: list[dict[str, Array]],
     pairs: tuple[Pairs, Pairs],
     data: training_data.TrainingData,
     curve: curves.Curve,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emd.models import pixelwise
+from emd.models import pixelwise, symmetry
 from emd.models.pixelwise import MLP, Kernel
 
 MODULES = [
@@ -50,7 +50,7 @@ def _tie(free, width):
 def _connections(params, width):
     if params["connections"].ndim == 3:
         return params["connections"]
-    return params["connections"][:, pixelwise.pair_orbits(width)]
+    return params["connections"][:, symmetry.pair_orbits(width)]
 
 
 def _oracle(params, width, image):
@@ -104,22 +104,22 @@ def test_strips_join_to_the_whole(module, height, monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("width", pixelwise.WIDTHS)
+@pytest.mark.parametrize("width", symmetry.WIDTHS)
 def test_orbits_are_the_eight_symmetries(width):
-    numbers, half = pixelwise.orbits(width), width // 2
+    numbers, half = symmetry.orbits(width), width // 2
     np.testing.assert_array_equal(numbers, np.rot90(numbers))
     np.testing.assert_array_equal(numbers, numbers.T)
     assert sorted(set(numbers.reshape(-1))) == list(range((half + 1) * (half + 2) // 2))
     np.testing.assert_array_equal(
-        numbers[1:-1, 1:-1], pixelwise.orbits(width - 2) if half > 1 else 0
+        numbers[1:-1, 1:-1], symmetry.orbits(width - 2) if half > 1 else 0
     )
 
 
 @pytest.mark.parametrize("width", [3, 5, 7])
 def test_pair_orbits_are_as_few_as_burnside_counts(width):
-    # A symmetry fixes (its fixed places)^2 pairs: all, the centre (3 rotations), a line (4 mirrors).
+    # A symmetry fixes (its fixed places)^2 pairs: all; the centre (3 turns); a line (4 mirrors).
     expected = (width**4 + 3 * 1 + 4 * width**2) // 8
-    assert pixelwise.pair_orbits(width).max() + 1 == expected
+    assert symmetry.pair_orbits(width).max() + 1 == expected
 
 
 def _turned(x):

@@ -8,6 +8,7 @@ Deviation: the paper's program stores 171x171 crops and draws a 160x160 window o
 
 from __future__ import annotations
 
+import collections
 import csv
 import hashlib
 from collections.abc import Sequence
@@ -65,21 +66,29 @@ def to_stored(pixels: np.ndarray) -> UInt16[np.ndarray, "h w"]:
     if pixels.dtype.kind in "iu" and int(high) - int(low) <= 65535:
         return (pixels.astype(np.int64) - int(low)).astype(np.uint16)
     above = pixels.astype(np.float64) - float(low)
-    return np.rint(above * (65535 / max(above.max(), np.finfo(float).tiny))).astype(np.uint16)
+    return np.rint(above * (65535 / (above.max() or 1))).astype(np.uint16)
 
 
 def _manifest(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return file name to (field, source) from a MANIFEST.csv in the folder or above it."""
+    """Return path to (field, source) from a MANIFEST.csv in the folder or above it.
+
+    Names stand beside the paths, for a manifest that gives no folders, unless two files share one.
+    """
     for place in (folder, *folder.resolve().parents[:2]):
         path = place / "MANIFEST.csv"
         if path.is_file():
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
             if rows and "field" in rows[0] and "file" in rows[0]:
-                return {
-                    Path(row["file"]).name: (row["field"], row.get("source") or "files")
-                    for row in rows
+                facts = [(row["field"], row.get("source") or "files") for row in rows]
+                names = [Path(row["file"]).name for row in rows]
+                count = collections.Counter(names)
+                by_name = zip(names, facts, strict=True)
+                by_path = {
+                    str((place / row["file"]).resolve()): fact
+                    for row, fact in zip(rows, facts, strict=True)
                 }
+                return {name: f for name, f in by_name if count[name] == 1} | by_path
     return {}
 
 
@@ -105,7 +114,7 @@ def load(data_dir: str | Path, dataset: str) -> tuple[list[Image], int]:
                 continue
             content = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
             own = (content, str(path.parent.relative_to(folder)))
-            field, source = known.get(path.name, own)
+            field, source = known.get(str(path.resolve())) or known.get(path.name) or own
             frames = pixels if pixels.ndim == 3 else pixels[None]
             images += [Image(to_stored(f), field, f"{domain}/{source}", domain) for f in frames]
     if not images:
@@ -146,17 +155,18 @@ def split(images: Sequence[Image], *, fraction: float = 0.1) -> tuple[list[Image
     A field is held out where the hash of its name falls in the lowest ``fraction``; of each source
     with several fields at least one is.
     """
-    held: set[tuple[str, str]] = set()
+    held: set[str] = set()
     for source in sorted({image.source for image in images}):
         fields = {image.field for image in images if image.source == source}
         ranks = {f: int(hashlib.sha256(f.encode()).hexdigest()[:15], 16) / 16**15 for f in fields}
         if len(fields) > 1:
-            held.add((source, min(ranks, key=lambda f: (ranks[f], f))))
+            held.add(min(ranks, key=lambda f: (ranks[f], f)))
             # never all of them, however small the source
             low = sorted(ranks, key=lambda f: (ranks[f], f))[:-1]
-            held |= {(source, f) for f in low if ranks[f] < fraction}
-    train = [i for i in images if (i.source, i.field) not in held]
-    return train, [i for i in images if (i.source, i.field) in held]
+            held |= {f for f in low if ranks[f] < fraction}
+    # by field alone: one that lies in two sources (a copied file) is on one side
+    train = [i for i in images if i.field not in held]
+    return train, [i for i in images if i.field in held]
 
 
 def draw_probabilities(
@@ -210,7 +220,9 @@ def pack(images: Sequence[Image], *, simulated_share: float = 0.5) -> Store:
 def _window(key: Key[Array, ""], store: Store, side: int) -> Float[Array, "s s"]:
     """Return a random window of a random image under a random symmetry of the square."""
     pick, place, turn = jax.random.split(key, 3)
-    image = jnp.searchsorted(store.cumulative, jax.random.uniform(pick) * store.cumulative[-1])
+    point = jax.random.uniform(pick) * store.cumulative[-1]
+    # from the right, or a point of exactly 0 would draw a first image of no chance
+    image = jnp.searchsorted(store.cumulative, point, side="right")
     image = jnp.minimum(image, store.start.size - 1)
     room = jnp.stack([store.rows[image], store.columns[image]]) - side + 1
     top, left = jax.random.randint(place, (2,), 0, room)

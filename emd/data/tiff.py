@@ -34,7 +34,8 @@ _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # 32-bit offsets, with room left for tags
 # What tifffile and its decoders let through when a file is damaged.
 DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError,
-    AssertionError, ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError, ElementTree.ParseError,
+    AssertionError, ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError,
+    ElementTree.ParseError,
 )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def depthwise_shifts(
 
     def tap(i: int, j: int) -> Float[Array, "n h2 w2 c"]:
         last_row, last_col = i + (rows - 1) * stride + 1, j + (cols - 1) * stride + 1
-        return padded[:, i:last_row:stride, j:last_col:stride] * kernel[i, j]
+        return padded[:, i:last_row:stride, j:last_col:stride] * kernel[None, None, i, j]
 
     total = tap(0, 0)
     for i, j in [(i, j) for i in range(3) for j in range(3)][1:]:

@@ -10,7 +10,6 @@ The parameters of a member of width w, with h = w // 2, k = (h + 1)(h + 2) / 2 a
   (l, q) with the q pair orbits of `pair_orbits` where the connection is tied as well.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -20,52 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-WIDTHS = (3, 5, 7, 9, 11, 13, 15)
-"""Widths that a kernel or an MLP may have [px]."""
+from emd.models.symmetry import check_width, free_count, orbits, pair_orbits, width_of
 
 # The plain modules gather at most this many elements of windows at a time (16 MiB).
 _GATHER_LIMIT = 2**22
 
 Params = Mapping[str, Float[Array, "..."]]
-
-
-def check_width(width: int) -> int:
-    """`width`, if it is one that a kernel or an MLP may have.
-
-    Raises:
-        ValueError: for any other width.
-    """
-    if width not in WIDTHS:
-        raise ValueError(f"width is {width}: give an odd number from {WIDTHS[0]} to {WIDTHS[-1]}")
-    return width
-
-
-@functools.cache
-def orbits(width: int) -> Int[np.ndarray, "w w"]:
-    """The index of the free weight at each place of a window: equal number, same weight.
-
-    Numbered from the centre outwards, so that the places of a narrower window have the same
-    numbers in the middle of a wider one.
-
-    Raises:
-        ValueError: for a width that is even or not from 3 to 15.
-    """
-    distance = np.abs(np.arange(check_width(width)) - width // 2)
-    near, far = np.minimum.outer(distance, distance), np.maximum.outer(distance, distance)
-    return np.asarray(far * (far + 1) // 2 + near)
-
-
-@functools.cache
-def pair_orbits(width: int) -> Int[np.ndarray, "p p"]:
-    """The index of the free weight of each connection that is tied over the eight symmetries.
-
-    The connection from place i to place j shares its weight with the one from g(i) to g(j), for
-    each symmetry g of the square; places are numbered row by row.
-    """
-    places = np.arange(check_width(width) ** 2).reshape(width, width)
-    turned = [np.rot90(flipped, turns) for flipped in (places, places.T) for turns in range(4)]
-    pairs = [g.reshape(-1, 1) * width**2 + g.reshape(1, -1) for g in turned]
-    return np.unique(np.minimum.reduce(pairs), return_inverse=True)[1].reshape(width**2, width**2)
 
 
 class Folded(NamedTuple):
@@ -90,7 +49,7 @@ def fold(module: "Kernel | MLP", params: Params) -> Folded:
     """
     hidden = module.hidden if isinstance(module, MLP) else 0
     found = len(params["biases"]) if "biases" in params else 0
-    width = _width_of(params["weights"].shape[-1])
+    width = width_of(params["weights"].shape[-1])
     if (width, found) != (module.width, hidden):
         raise ValueError(
             f"parameters are of width {width} with {found} hidden layers: the module has width "
@@ -102,7 +61,7 @@ def fold(module: "Kernel | MLP", params: Params) -> Folded:
 def fold_params(params: Params) -> Folded:
     """The folded form of a kernel's or an MLP's parameters, whose shapes say what they are."""
     free = params["weights"].reshape(-1, params["weights"].shape[-1])
-    width = _width_of(free.shape[-1])
+    width = width_of(free.shape[-1])
     weights = _untie(free, width)
     if "biases" not in params:
         return Folded(free[0], free[:0], None, weights[0].reshape(width, width))
@@ -150,14 +109,14 @@ class Kernel(nn.Module):
 
     width: int
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: D105
         check_width(self.width)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
         """The weighted sum over each whole window: i = h - width + 1, j = w - width + 1."""
-        params = {"weights": _tied_weights(self, (_free_count(self.width),))}
+        params = {"weights": _tied_weights(self, (free_count(self.width),))}
         return _slide(fold_params(params), x)
 
 
@@ -185,7 +144,7 @@ class MLP(nn.Module):
     hidden: int
     equivariant: bool = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: D105
         check_width(self.width)
         if self.hidden not in (1, 2):
             raise ValueError(f"hidden is {self.hidden}: give 1 or 2 hidden layers")
@@ -194,7 +153,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
         """The output for each whole window: i = h - width + 1, j = w - width + 1."""
-        free, places = _free_count(self.width), self.width**2
+        free, places = free_count(self.width), self.width**2
         shape: tuple[int, ...] = (self.hidden, places, places)
         if self.equivariant:
             shape = (self.hidden, int(pair_orbits(self.width).max()) + 1)
@@ -233,7 +192,7 @@ def apply_folded(folded: Folded, tile: Float[Array, "h w"]) -> Float[Array, "i j
 
 
 def _sum_of_shifts(folded: Folded, tile: Float[Array, "h w"]) -> Float[Array, "i j"]:
-    """A kernel or a one-hidden-layer MLP: each orbit's map once, shifted to its 1, 4 or 8 places."""
+    """A kernel or a one-hidden-layer MLP: each orbit's map, shifted to its 1, 4 or 8 places."""
     numbers = orbits(folded.output.shape[-1])
     height, width = (side - len(numbers) + 1 for side in tile.shape)
     maps = [tile] * (numbers.max() + 1) if not len(folded.biases) else _first_maps(folded, tile)
@@ -265,23 +224,25 @@ def _mix_shifts(folded: Folded, tile: Float[Array, "h w"]) -> Float[Array, "i j"
 
 def _first_maps(folded: Folded, tile: Float[Array, "h w"]) -> list[Float[Array, "h w"]]:
     """The first hidden layer's sigmoid over the whole tile, one map an orbit."""
-    # Without the barrier XLA computes each sigmoid anew for each place of the window.
-    return [
-        jax.lax.optimization_barrier(jax.nn.sigmoid(tile * scale + bias))
+    maps = [
+        jax.nn.sigmoid(tile * scale + bias)
         for scale, bias in zip(folded.scale, folded.biases[0], strict=True)
     ]
+    # Without the barrier XLA computes each sigmoid anew for each place of the window.
+    return [jax.lax.optimization_barrier(plane) for plane in maps]
 
 
 def _slide(folded: Folded, x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
     """`respond` at every whole window, a strip of rows at a time where images are large."""
     width = folded.output.shape[-1]
 
-    def strip(rows: Float[Array, "r w"]) -> Float[Array, "s j"]:
-        windows = gather_windows(rows[None], width)
+    def strip(image: Float[Array, "r w"]) -> Float[Array, "s j"]:
+        windows = gather_windows(image[None], width)
         return respond(folded, windows.reshape(-1, width**2)).reshape(windows.shape[1:3])
 
     rows = max(1, _GATHER_LIMIT // (width**2 * x.shape[2]))
-    return jax.lax.map(lambda image: _by_strips(strip, image, width, rows), x)
+    out: Array = jax.lax.map(lambda image: _by_strips(strip, image, width, rows), x)
+    return out
 
 
 def _by_strips(
@@ -303,21 +264,6 @@ def _by_strips(
     return jnp.concatenate([head, pieces[-1, len(head) + rows - height :]])
 
 
-def _free_count(width: int) -> int:
-    half = width // 2
-    return (half + 1) * (half + 2) // 2
-
-
-def _width_of(free_count: int) -> int:
-    for width in WIDTHS:
-        if _free_count(width) == free_count:
-            return width
-    raise ValueError(
-        f"parameters have {free_count} tied weights: widths {WIDTHS} have "
-        f"{[_free_count(width) for width in WIDTHS]}"
-    )
-
-
 def _untie(free: Float[Array, "l k"], width: int) -> Float[Array, "l p"]:
     # A product with a constant: the gradient of a gather would be a slow scatter.
     numbers = orbits(width).reshape(1, -1)
@@ -326,15 +272,14 @@ def _untie(free: Float[Array, "l k"], width: int) -> Float[Array, "l p"]:
 
 def _dot(left: Float[Array, "..."], right: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
     # The highest precision keeps GPUs from rounding the factors to 10 bits.
-    return jnp.dot(left, right, precision=jax.lax.Precision.HIGHEST)
+    product: Array = jnp.dot(left, right, precision=jax.lax.Precision.HIGHEST)
+    return product
 
 
 def _tied_weights(module: nn.Module, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    width = _width_of(shape[-1])
-    start: Float[Array, ...] = module.param(
-        "weights", nn.initializers.constant(1 / width**2), shape
-    )
-    return start
+    start = nn.initializers.constant(1 / width_of(shape[-1]) ** 2)
+    weights: Array = module.param("weights", start, shape)
+    return weights
 
 
 def _xavier(places: int) -> Callable[..., Float[Array, "..."]]:

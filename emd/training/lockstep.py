@@ -18,14 +18,12 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from emd.models import pixelwise
-from emd.models.pixelwise import MLP, Kernel
-from emd.training import schedule
+from emd.models.pixelwise import MLP
+from emd.training import padding, schedule
+from emd.training.padding import Member, Params
 
 EDGE_PX = 20
 """Training crops keep this far from the edge of a pair: restorations are poorer there."""
-
-Member = Kernel | MLP
-Params = dict[str, Array]
 
 
 class State(NamedTuple):
@@ -92,34 +90,26 @@ def init_state(plan: Plan) -> State:
     key = jax.random.key(plan.seed)
     padded = []
     for member in plan.members:
-        window = jnp.zeros((1, member.width, member.width))
-        params = member.init(jax.random.fold_in(key, member.width), window)["params"]
-        padded.append(_pad(member, _widest(plan), params))
+        params = _init(member, jax.random.fold_in(key, member.width))
+        padded.append(padding.pad(member, _widest(plan), params))
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
     return State(params, _optimiser(plan).init(params), jnp.zeros((), jnp.int32))
 
 
 def unpad(plan: Plan, state: State) -> list[Params]:
     """Each member's parameters, as its own module takes them."""
-    found = []
-    for index, member in enumerate(plan.members):
-        shapes = _shapes(member)
-        found.append(
-            {
-                name: leaf[index]
-                .reshape(-1)[_places(member, _widest(plan), name)]
-                .reshape(shapes[name])
-                for name, leaf in state.params.items()
-            }
-        )
-    return found
+    widest = _widest(plan)
+    return [
+        padding.unpad(member, widest, {name: leaf[i] for name, leaf in state.params.items()})
+        for i, member in enumerate(plan.members)
+    ]
 
 
 def train(
     plan: Plan,
     state: State,
     noisy: Float[Array | np.ndarray, "n h w"],
-    restored: Float[Array | np.ndarray, "n h w"],
+    restored: Float[Array | np.ndarray, "_ _ _"],
     *,
     until: int | None = None,
     chunk: int = 1000,
@@ -150,7 +140,7 @@ def train(
     losses = [np.zeros((len(plan.members), 0), np.float32)]
     for start in range(int(state.step), stop, chunk):
         count = min(chunk, stop - start)
-        state, curve = _run(plan, chunk, state, count, noisy, restored)
+        state, curve = _run(plan, chunk, state, jnp.asarray(count), noisy, restored)
         losses.append(np.asarray(curve)[:count].T)
         if on_chunk is not None:
             on_chunk(state, losses[-1])
@@ -161,16 +151,17 @@ def train(
 # rounding, for every chunk however short.
 @functools.partial(jax.jit, static_argnames=("plan", "chunk"))
 def _run(
-    plan: Plan, chunk: int, state: State, count: int, noisy: Array, restored: Array
+    plan: Plan, chunk: int, state: State, count: Int[Array, ""], noisy: Array, restored: Array
 ) -> tuple[State, Float[Array, "chunk m"]]:
     def body(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, losses = carry
         key = jax.random.fold_in(jax.random.key(plan.seed), state.step)
-        state, loss = _step(plan, state, *_draw(key, plan, noisy, restored))
+        state, loss = _step(plan, state, *draw_crops(key, plan, noisy, restored))
         return state, losses.at[i].set(loss)
 
     losses = jnp.zeros((chunk, len(plan.members)))
-    return jax.lax.fori_loop(0, count, body, (state, losses))
+    done: tuple[State, Array] = jax.lax.fori_loop(0, count, body, (state, losses))
+    return done
 
 
 def _check_pairs(plan: Plan, noisy: Array | np.ndarray, restored: Array | np.ndarray) -> None:
@@ -181,8 +172,10 @@ def _check_pairs(plan: Plan, noisy: Array | np.ndarray, restored: Array | np.nda
         raise ValueError(f"pairs are {noisy.shape}: give one or more of at least {least} px")
 
 
-def _draw(key: Array, plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array]:
-    """Crops of the noisy images and of their restorations, (b d d) each."""
+def draw_crops(
+    key: Array, plan: Plan, noisy: Float[Array, "n h w"], restored: Float[Array, "n h w"]
+) -> tuple[Float[Array, "b d d"], Float[Array, "b d d"]]:
+    """Crops at random places of random noisy images, and of the restorations there."""
     side = plan.crop_px
     first = np.asarray([[0, EDGE_PX, EDGE_PX]])
     beyond = np.asarray([noisy.shape]) - first - np.asarray([[0, side - 1, side - 1]])
@@ -205,7 +198,7 @@ def _step(plan: Plan, state: State, noisy: Array, restored: Array) -> tuple[Stat
         return huberised(errors).sum(), errors
 
     gradient, errors = jax.grad(total, has_aux=True)(state.params)
-    gradient = jax.tree.map(jnp.multiply, gradient, _free_places(plan))
+    gradient = jax.tree.map(jnp.multiply, gradient, _masks(plan))
     updates, opt_state = _optimiser(plan).update(gradient, state.opt_state)
     params = optax.apply_updates(state.params, updates)
     return State(params, opt_state, state.step + 1), errors
@@ -216,7 +209,9 @@ def huberised(mse: Float[Array, "m"]) -> Float[Array, "m"]:
 
     Source: paper, equation 1.
     """
-    return jnp.where(mse < 1, mse, jnp.sqrt(jnp.maximum(mse, 1)))
+    is_small = mse < 1
+    # The inner choice keeps the root's infinite slope at 0 out of the gradient.
+    return jnp.where(is_small, mse, jnp.sqrt(jnp.where(is_small, 1, mse)))
 
 
 def _member_mse(
@@ -235,15 +230,15 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
     The narrowest member's pixels reach nearer to the crop's edge than the widest window does: it
     is padded with zeros there, which only masked weights see.
     """
-    widths = np.asarray([member.width for member in plan.members])
-    near = widths.min() // 2
-    pad = widths.max() // 2 - near
+    widths = [member.width for member in plan.members]
+    near = min(widths) // 2
+    pad = max(widths) // 2 - near
     padded = jnp.pad(noisy, ((0, 0), (pad, pad), (pad, pad)))
-    windows = pixelwise.gather_windows(padded, int(widths.max()))
+    windows = pixelwise.gather_windows(padded, max(widths))
     side = windows.shape[1]
     depth = near + np.minimum(np.arange(side), np.arange(side)[::-1])
     depths = np.broadcast_to(np.minimum.outer(depth, depth), (plan.batch, side, side))
-    masks = depths.reshape(1, -1) >= (widths // 2)[:, None]
+    masks = depths.reshape(1, -1) >= np.asarray(widths)[:, None] // 2
     inner = slice(near, near + side)
     return (
         windows.reshape(-1, windows.shape[-1]),
@@ -252,8 +247,20 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
     )
 
 
+@functools.partial(jax.jit, static_argnames="member")
+def _init(member: Member, key: Array) -> Params:
+    window = jnp.zeros((1, member.width, member.width))
+    return dict(member.init(key, window)["params"])
+
+
 def _optimiser(plan: Plan) -> optax.GradientTransformation:
     return optax.adam(schedule.quadratic(plan.steps, initial=plan.initial))
+
+
+def _masks(plan: Plan) -> Params:
+    """1 where a member has a parameter, 0 where it is padded, stacked like the parameters."""
+    masks = [padding.mask(member, _widest(plan)) for member in plan.members]
+    return {name: jnp.stack([mask[name] for mask in masks]) for name in masks[0]}
 
 
 def _widest(plan: Plan) -> Member:
@@ -262,56 +269,3 @@ def _widest(plan: Plan) -> Member:
 
 def _family(member: Member) -> tuple[int, bool]:
     return (member.hidden, member.equivariant) if isinstance(member, MLP) else (0, False)
-
-
-@functools.cache
-def _shapes(member: Member) -> dict[str, tuple[int, ...]]:
-    window = jnp.zeros((1, member.width, member.width))
-    tree = jax.eval_shape(member.init, jax.random.key(0), window)["params"]
-    return {name: tuple(leaf.shape) for name, leaf in tree.items()}
-
-
-@functools.cache
-def _places(member: Member, widest: Member, name: str) -> Int[np.ndarray, "s"]:
-    """Where each entry of a member's leaf lies in the widest member's, both flattened."""
-    small, large = _shapes(member)[name], _shapes(widest)[name]
-    columns = np.arange(small[-1])
-    if name == "connections":
-        start = (widest.width - member.width) // 2
-        window = np.arange(widest.width**2).reshape(widest.width, widest.width)
-        inner = slice(start, start + member.width)
-        places = window[inner, inner].reshape(-1)
-        if len(small) == 3:
-            columns = np.add.outer(places * widest.width**2, places).reshape(-1)
-        else:
-            pairs = np.ix_(places, places)
-            tied = np.unique(pixelwise.pair_orbits(member.width), return_index=True)[1]
-            columns = pixelwise.pair_orbits(widest.width)[pairs].reshape(-1)[tied]
-    layers = small[0] if len(small) > 1 else 1
-    size = int(np.prod(large)) // layers
-    return np.add.outer(np.arange(layers) * size, columns).reshape(-1)
-
-
-def _pad(member: Member, widest: Member, params: Params) -> Params:
-    shapes = _shapes(widest)
-    return {
-        name: jnp.zeros(int(np.prod(shapes[name])))
-        .at[_places(member, widest, name)]
-        .set(leaf.reshape(-1))
-        .reshape(shapes[name])
-        for name, leaf in params.items()
-    }
-
-
-def _free_places(plan: Plan) -> Params:
-    """1 where a member has a parameter, 0 where it is padded, stacked like the parameters."""
-    widest = _widest(plan)
-    masks = []
-    for member in plan.members:
-        mask = {}
-        for name, shape in _shapes(widest).items():
-            flat = np.zeros(int(np.prod(shape)), np.float32)
-            flat[_places(member, widest, name)] = 1
-            mask[name] = flat.reshape(shape)
-        masks.append(mask)
-    return {name: np.stack([mask[name] for mask in masks]) for name in masks[0]}

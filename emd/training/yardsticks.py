@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from emd.models import pixelwise
+from emd.models import pixelwise, symmetry
 from emd.models.pixelwise import MLP, Kernel
 
 MARGIN_PX = 20
@@ -54,7 +54,7 @@ class Moments(NamedTuple):
 
         Where windows do not tell some weights apart (constant crops), the smallest of the best.
         """
-        free = int(pixelwise.orbits(width).max()) + 1
+        free = symmetry.free_count(width)
         # A narrower window's weights are the first of a wider one's.
         return np.asarray(np.linalg.lstsq(self.gram[:free, :free], self.moment[:free])[0])
 
@@ -63,40 +63,41 @@ class Moments(NamedTuple):
         kernel = np.asarray(weights, np.float64)
         free = len(kernel)
         square = kernel @ self.gram[:free, :free] @ kernel
-        return float(square - 2 * kernel @ self.moment[:free] + self.power)
+        return float(square - 2 * (kernel @ self.moment[:free]) + self.power)
 
 
 def measure_moments(
     noisy: Float[Array | np.ndarray, "n h w"],
-    restored: Float[Array | np.ndarray, "n h w"],
+    restored: Float[Array | np.ndarray, "_ _ _"],
     width: int,
     *,
     margin: int = MARGIN_PX,
 ) -> Moments:
     """The moments of these pairs for kernels up to `width`; arguments as `closed_form_kernel`."""
-    pixelwise.check_width(width)
+    symmetry.check_width(width)
     _check(noisy, restored, width, margin)
-    free = int(pixelwise.orbits(width).max()) + 1
+    free = symmetry.free_count(width)
     gram, moment, power = np.zeros((free, free)), np.zeros(free), 0.0
     for image, restoration in zip(noisy, restored, strict=True):
         sums = _orbit_sums(np.asarray(image, np.float64), width, margin).reshape(free, -1)
         truth = np.asarray(restoration, np.float64)[_scored(margin)].reshape(-1)
         gram += sums @ sums.T / truth.size
         moment += sums @ truth / truth.size
-        power += truth @ truth / truth.size
+        power += float(truth @ truth) / truth.size
     return Moments(gram / len(noisy), moment / len(noisy), power / len(noisy))
 
 
 def closed_form_kernel(
     noisy: Float[Array | np.ndarray, "n h w"],
-    restored: Float[Array | np.ndarray, "n h w"],
+    restored: Float[Array | np.ndarray, "_ _ _"],
     width: int,
     *,
     margin: int = MARGIN_PX,
 ) -> dict[str, Float[Array, "k"]]:
     """The parameters of the symmetric kernel with the least squared error on these pairs.
 
-    Least squares over the tied weights, by normal equations in float64.
+    Least squares over the tied weights, by normal equations in float64. For several widths,
+    measure the moments once, of the widest, and ask them for each width's best weights.
 
     Args:
         noisy: normalised crops.
@@ -116,7 +117,7 @@ def evaluate(
     members: Sequence[Kernel | MLP],
     params: Sequence[pixelwise.Params],
     noisy: Float[Array | np.ndarray, "n h w"],
-    restored: Float[Array | np.ndarray, "n h w"],
+    restored: Float[Array | np.ndarray, "_ _ _"],
     *,
     closed_forms: Sequence[pixelwise.Params] | None = None,
     margin: int = MARGIN_PX,
@@ -162,7 +163,8 @@ def _crop_errors(
         got = pixelwise.apply_folded(folded, pair[0][_scored(reach)])
         return jnp.mean((got - pair[1][_scored(margin)]) ** 2)
 
-    return jax.lax.map(one, (noisy, restored))
+    errors: Array = jax.lax.map(one, (noisy, restored))
+    return errors
 
 
 def _orbit_sums(
@@ -175,12 +177,17 @@ def _orbit_sums(
     # The pixels a rows above and below, each once.
     above = [image[half - a : half - a + height] for a in range(half + 1)]
     below = [image[half + a : half + a + height] for a in range(half + 1)]
-    rows = [above[0], *(up + down for up, down in zip(above[1:], below[1:], strict=True))]
+    rows: list[np.ndarray] = [
+        above[0],
+        *(up + down for up, down in zip(above[1:], below[1:], strict=True)),
+    ]
 
     def pair(rows_away: int, columns_away: int) -> Float[np.ndarray, "i j"]:
         left, right = half - columns_away, half + columns_away
-        one = rows[rows_away][:, left : left + span]
-        return one + rows[rows_away][:, right : right + span] if columns_away else one
+        found: np.ndarray = rows[rows_away][:, left : left + span]
+        if columns_away:
+            found = found + rows[rows_away][:, right : right + span]
+        return found
 
     sums = [
         pair(far, near) + pair(near, far) if far != near else pair(far, far)

@@ -1,0 +1,131 @@
+"""Draw originals beside their restorations: `python -m experiments.picture`.
+
+Without `--inputs` it draws two simulated micrographs, whose truth it shows and scores against; the
+README's picture is made so. Pixels are shown one to one, without interpolation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from emd import checkpoint, metrics
+from emd.data import micrograph
+from emd.restore import denoise
+from experiments import config as configs
+from experiments import simulate
+
+MODELS = "kernel_w7 mlp1_w7 latent16"
+"""Models of each family, to be prefixed by the domain."""
+
+SIMULATED = (("tem", "nanoparticles", 20.0), ("stem", "columns", 20.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to restore, by what, and how much of it to show."""
+
+    inputs: str | None = configs.option(
+        None, "domain:file of TIFF micrographs, by commas, such as tem:a.tif,stem:b.tif"
+    )
+    models: str = configs.option(MODELS, "models without their domain, by spaces")
+    side_px: int = configs.option(192, "side of the square shown, from the micrograph's middle")
+    checkpoints: str | None = configs.option(None, "folder of models; those shipped without it")
+    output: str = configs.option("results/restored.png", "PNG file to write")
+
+
+class Row(NamedTuple):
+    """One micrograph of the picture, and its truth where that is known."""
+
+    domain: str
+    title: str
+    pixels: np.ndarray
+    truth: Float[np.ndarray, "h w"] | None
+
+
+def run(config: Config) -> dict[str, float]:
+    """Return the PSNR of each restoration whose truth is known, having drawn them all.
+
+    Raises:
+        ValueError: an input is not domain:file, or matplotlib is not installed.
+        FileNotFoundError: a model or a file is missing.
+    """
+    rows = _simulated_rows() if config.inputs is None else _file_rows(config.inputs)
+    panels, scores = [], {}
+    for row in rows:
+        found = [(row.title, row.pixels)]
+        for suffix in config.models.split():
+            name = f"{row.domain}_{suffix}"
+            model = checkpoint.load(name, root=config.checkpoints)
+            restored = np.asarray(denoise(row.pixels.astype(np.float32), model))
+            found.append((name, restored))
+        if row.truth is not None:
+            scored = []
+            for name, image in found:
+                score = _psnr(image, row.truth)
+                scores[f"{row.domain}: {name}"] = score
+                scored.append((f"{name}\n{score:.1f} dB", image))
+            found = [*scored, ("truth", row.truth)]
+        panels.append([(title, _middle(image, config.side_px)) for title, image in found])
+    _draw(panels, Path(config.output))
+    return scores
+
+
+def _simulated_rows() -> list[Row]:
+    rows = []
+    for domain, kind, dose in SIMULATED:
+        made = simulate.draw(kind, side_px=512, dose=dose, seed=7)
+        title = f"{kind}, {dose:g} counts a pixel"
+        rows.append(Row(domain, title, np.asarray(made.counts[0]), np.asarray(made.clean[0])))
+    return rows
+
+
+def _file_rows(inputs: str) -> list[Row]:
+    rows = []
+    for entry in inputs.split(","):
+        domain, _, path = entry.partition(":")
+        if domain not in ("tem", "stem", "temstem") or not path:
+            raise ValueError(f"--inputs has {entry!r}: write tem:FILE, stem:FILE or temstem:FILE")
+        pixels = micrograph.read(path).pixels
+        frame = pixels if pixels.ndim == 2 else pixels[0]
+        rows.append(Row(domain, Path(path).stem, frame, None))
+    return rows
+
+
+def _psnr(image: np.ndarray, truth: Float[np.ndarray, "h w"]) -> float:
+    span = float(truth.max() - truth.min())
+    pair = (image.astype(np.float32)[None], truth.astype(np.float32)[None])
+    return float(metrics.psnr(*pair, data_range=span)[0])
+
+
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
+    top, left = (max(0, (n - side) // 2) for n in image.shape)
+    return image[top : top + side, left : left + side]
+
+
+def _draw(panels: list[list[tuple[str, np.ndarray]]], path: Path) -> None:
+    """Draw rows of panels, each row on the grey scale of its restorations."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("pictures need matplotlib: pip install 'emd-micrograph[plot]'") from None
+    columns = max(len(row) for row in panels)
+    figure = Figure(figsize=(2.2 * columns, 2.65 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), columns, squeeze=False)
+    for line, row in zip(axes, panels, strict=True):
+        low, high = np.percentile(row[0][1], (0.5, 99.5))
+        for axis in line:
+            axis.set_axis_off()
+        for axis, (title, image) in zip(line, row, strict=False):
+            axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            axis.set_title(title, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    configs.main(run, Config)

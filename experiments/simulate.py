@@ -1,0 +1,67 @@
+"""Write a simulated micrograph to try things on: `python -m experiments.simulate --output=noisy.tif`.
+
+`--truth=clean.tif` writes the expected counts beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from emd.data import micrograph, simulate
+from experiments import config as configs
+
+KINDS = (
+    *("lattice", "nanoparticles", "membranes", "diffraction"),
+    *("columns", "particles", "dislocations", "terrain"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One micrograph, in counts."""
+
+    kind: str = configs.option("nanoparticles", "what it shows", choices=KINDS)
+    output: str = configs.option("noisy.tif", "TIFF file to write, uint16")
+    truth: str | None = configs.option(None, "TIFF file for the expected counts, float32")
+    side_px: int = configs.option(512, "side in pixels")
+    dose: float = configs.option(20.0, "mean counts a pixel")
+    seed: int = configs.option(0, "seed of the scene and its noise")
+    overwrite: bool = configs.option(False, "replace files that exist")
+
+
+def draw(kind: str, *, side_px: int, dose: float, seed: int) -> simulate.Simulated:
+    """Return one simulated micrograph of a kind, with its truth.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
+    maker = getattr(simulate, kind)
+    drawn: simulate.Simulated = maker(jax.random.key(seed), side_px=side_px, dose=dose)
+    return drawn
+
+
+def run(config: Config) -> dict[str, float]:
+    """Return the micrograph's mean and largest count, having written it.
+
+    Raises:
+        ValueError: a setting will not do.
+        FileExistsError: an output exists and ``overwrite`` is not set.
+    """
+    made = draw(config.kind, side_px=config.side_px, dose=config.dose, seed=config.seed)
+    counts = np.clip(np.rint(np.asarray(made.counts[0])), 0, 65535).astype(np.uint16)
+    record = {"simulated": dataclasses.asdict(config)}
+    noisy = micrograph.Micrograph(counts, metadata=record)
+    micrograph.write(config.output, noisy, overwrite=config.overwrite)
+    if config.truth:
+        clean = micrograph.Micrograph(np.asarray(made.clean[0]), metadata=record)
+        micrograph.write(config.truth, clean, overwrite=config.overwrite)
+    return {"mean_counts": float(counts.mean()), "largest_count": float(counts.max())}
+
+
+if __name__ == "__main__":
+    configs.main(run, Config)
