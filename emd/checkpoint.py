@@ -138,7 +138,12 @@ def replace_folder(new: Path, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         os.rename(place, old)
-    os.rename(new, place)
+    try:
+        os.rename(new, place)
+    except OSError:
+        if old.exists():
+            os.rename(old, place)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

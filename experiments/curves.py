@@ -24,30 +24,36 @@ class Curve:
         """Open the curve of a file, with the rows that are there."""
         self.path = Path(path)
         self.header = ",".join(("batch", *columns, "seconds"))
-        self._text: list[str] = []
-        if self.path.is_file():
-            self._text = self.path.read_text().splitlines()[1:]
+        text = self.path.read_text() if self.path.is_file() else ""
+        # a kill may have cut the last line short
+        self._text = text[: text.rfind("\n") + 1].splitlines()[1:]
+        self._is_whole = text == "\n".join([self.header, *self._text, ""])
         self.seconds = self._before = float(self._text[-1].split(",")[-1]) if self._text else 0.0
 
     def append(self, first: int, values: Float[np.ndarray, "k ..."], seconds: float) -> None:
         """Add the MSEs of batches ``first`` on; ``seconds`` is this process's training time."""
         self.seconds = self._before + seconds
-        if first <= len(self._text):
-            self._text = self._text[: first - 1]
-            self._write("w", [self.header, *self._text])
-        elif not self.path.is_file():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._write("w", [self.header])
+        kept = len(self._text)
+        while kept and int(self._text[kept - 1].split(",")[0]) >= first:
+            kept -= 1
+        if kept < len(self._text) or not self._is_whole:
+            self._text = self._text[:kept]
+            self._replace()
         rows = [
             f"{first + i},{','.join(f'{v:.6g}' for v in np.atleast_1d(row))},{self.seconds:.1f}"
             for i, row in enumerate(values)
         ]
         self._text += rows
-        self._write("a", rows)
+        with self.path.open("a") as file:
+            file.write("\n".join([*rows, ""]))
 
-    def _write(self, mode: str, lines: list[str]) -> None:
-        with self.path.open(mode) as file:
-            file.write("\n".join(lines) + "\n")
+    def _replace(self) -> None:
+        """Make the file anew, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        temporary.write_text("\n".join([self.header, *self._text, ""]))
+        temporary.replace(self.path)
+        self._is_whole = True
 
     def thinned(self) -> str:
         """Return the CSV with means at 1 000 points, then the last 500 batches as they are."""

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -98,8 +99,8 @@ def _file_rows(inputs: str) -> list[Row]:
 
 def _psnr(image: np.ndarray, truth: Float[np.ndarray, "h w"]) -> float:
     span = float(truth.max() - truth.min())
-    pair = (image.astype(np.float32)[None], truth.astype(np.float32)[None])
-    return float(metrics.psnr(*pair, data_range=span)[0])
+    pair = [jnp.asarray(x, jnp.float32)[None] for x in (image, truth)]
+    return float(metrics.psnr(pair[0], pair[1], data_range=span)[0])
 
 
 def _middle(image: np.ndarray, side: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Write a simulated micrograph to try things on: `python -m experiments.simulate --output=noisy.tif`.
+"""Write a simulated micrograph to try things on: `python -m experiments.simulate`.
 
 `--truth=clean.tif` writes the expected counts beside it.
 """

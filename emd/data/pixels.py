@@ -26,7 +26,7 @@ def reflected(index: Int[np.ndarray, " k"], length: int) -> Int[np.ndarray, " k"
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of whole rows, each of at most 2^16 pixels or one row, that together cover an image."""
+    """Slices of whole rows, each of at most 2^16 pixels or one row, that cover an image."""
     rows = max(1, _BAND_PX // width)
     for start in range(0, height, rows):
         yield slice(start, min(start + rows, height))

@@ -44,8 +44,10 @@ def depthwise_plain(
 def upsample_plain(
     x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c f"]
 ) -> Float[Array, "n h2 w2 f"]:
-    """Return the 3x3 transposed convolution of stride 2, SAME: output pixel 2i + k gains
-    ``kernel[k]`` times input pixel i, as in TensorFlow's ``conv2d_transpose``.
+    """Return the 3x3 transposed convolution of stride 2, SAME.
+
+    Output pixel 2i + k gains ``kernel[k]`` times input pixel i, as in TensorFlow's
+    ``conv2d_transpose``.
     """
     return lax.conv_transpose(x, jnp.flip(kernel, (0, 1)), (2, 2), "SAME", dimension_numbers=_NHWC)
 

@@ -141,15 +141,23 @@ def fit(
             if at_checkpoint or len(losses) >= 1000 or time.monotonic() - began > 1:
                 break
         values = np.asarray(jnp.stack(losses))
-        if not np.isfinite(values).all():
+        bad = ~np.isfinite(values)
+        # the last update may have spoilt the state after a loss that was still finite
+        if bad.any() or (at_checkpoint and not _is_finite(state)):
             reloads += 1
-            state = _reload(folder, initial, reloads, done + int(np.argmin(np.isfinite(values))))
+            batch = done + 1 + int(np.argmax(bad)) if bad.any() else number
+            state = _reload(folder, initial, reloads, batch)
             continue
+        # before the checkpoint, so that what is written of these losses never lags behind it
+        yield state, values, done + 1
         if at_checkpoint:
             checkpoint.save_state(folder, state, number)
-        yield state, values, done + 1
         if over:
             return
+
+
+def _is_finite(state: TrainState) -> bool:
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(state))
 
 
 def _reload(folder: str | Path, initial: TrainState, reloads: int, batch: int) -> TrainState:
