@@ -68,9 +68,10 @@ def run(config: Config) -> dict[str, float]:
     module = Autoencoder(config.latent)
     workdir = Path(config.workdir)
     folder = workdir / "state" / model_config.name
-    configs.keep(config, folder, free=("workdir", "minutes", "checkpoint_every"))
     data = training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
     store = crops.pack(data.images, simulated_share=config.simulated_share)
+    # only now: a first try that the data folder fails must not bind the next one
+    configs.keep(config, folder, free=("workdir", "minutes", "checkpoint_every"))
     curve = curves.Curve(folder / "learning_curve.csv")
     state = _train(config, module, store, folder, curve)
     if int(state.step) < config.steps:

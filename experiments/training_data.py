@@ -50,6 +50,11 @@ def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> Train
     if small:
         print(f"skipped {small} files smaller than {crops.SIDE_PX}x{crops.SIDE_PX} px")
     images, held = crops.split(real + made)
+    if not held:
+        raise ValueError(
+            f"{data_dir}: every source is a single field, so none can be held out to validate on: "
+            "add a second micrograph, or give --simulated_share above 0"
+        )
     held_real = [i for i in held if not i.source.endswith(crops.SIMULATED)]
     own, whole = crops.held_out_crops(held_real or held)
     fields = {image.field for image in images if not image.source.endswith(crops.SIMULATED)}

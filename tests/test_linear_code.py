@@ -23,27 +23,27 @@ def blocks(x):
 @pytest.mark.parametrize("depth", [1, 4, 16, 64])
 def test_equals_the_decomposition_of_the_blocks(depth):
     x, new = images(), images(seed=1, shape=(3, 16, 8))
-    code = linear_code.fit_linear_code(x, depth)
+    code = linear_code.fit(x, depth)
     found = blocks(x)
     basis = np.linalg.svd(found - found.mean(0), full_matrices=False)[2][:depth]
     held = blocks(new) - found.mean(0)
     residual = held - held @ basis.T @ basis
     expected = (residual**2).reshape(3, -1).mean(1)
     np.testing.assert_allclose(
-        linear_code.linear_code_mse(code, new), expected, rtol=1e-6, atol=1e-8 * (held**2).mean()
+        linear_code.mse(code, new), expected, rtol=1e-6, atol=1e-8 * (held**2).mean()
     )
 
 
 def test_full_rank_leaves_nothing():
     x = images()
-    code = linear_code.fit_linear_code(x, 64)
-    np.testing.assert_allclose(linear_code.linear_code_mse(code, images(2)), 0, atol=1e-9)
+    code = linear_code.fit(x, 64)
+    np.testing.assert_allclose(linear_code.mse(code, images(2)), 0, atol=1e-9)
 
 
 def test_more_components_are_never_worse():
     x = images(shape=(20, 32, 32))
     errors = [
-        linear_code.linear_code_mse(linear_code.fit_linear_code(x, d), x).mean()
+        linear_code.mse(linear_code.fit(x, d), x).mean()
         for d in (1, 2, 4, 8, 16, 32, 64)
     ]
     assert (np.diff(errors) < 0).all()
@@ -51,8 +51,8 @@ def test_more_components_are_never_worse():
 
 def test_no_other_basis_does_better_on_the_blocks_it_was_fitted_to():
     x = images()
-    best = linear_code.fit_linear_code(x, 4)
+    best = linear_code.fit(x, 4)
     other = np.linalg.qr(np.random.default_rng(3).normal(size=(64, 4)))[0]
     for basis in (other, np.linalg.qr(best.components + 0.05 * other)[0]):
-        worse = linear_code.linear_code_mse(best._replace(components=basis), x).mean()
-        assert worse > linear_code.linear_code_mse(best, x).mean()
+        worse = linear_code.mse(best._replace(components=basis), x).mean()
+        assert worse > linear_code.mse(best, x).mean()

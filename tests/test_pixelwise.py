@@ -10,12 +10,9 @@ from emd.models.pixelwise import MLP, Kernel
 
 MODULES = [
     Kernel(3),
-    Kernel(5),
     Kernel(15),
-    MLP(3, 1),
     MLP(7, 1),
     MLP(5, 1, equivariant=True),
-    MLP(3, 2),
     MLP(5, 2),
     MLP(3, 2, equivariant=True),
 ]
@@ -92,7 +89,7 @@ def test_folded_equals_the_plain_module(module):
 
 
 @pytest.mark.parametrize("module", [Kernel(5), MLP(3, 1), MLP(5, 2)], ids=_name)
-@pytest.mark.parametrize("height", [5, 6, 31, 64])
+@pytest.mark.parametrize("height", [6, 31])
 def test_strips_join_to_the_whole(module, height, monkeypatch):
     variables, x = _variables(module), _image(2, height, 9)
     folded = pixelwise.fold(module, variables["params"])
@@ -134,8 +131,9 @@ def _turned(x):
 def test_turned_input_gives_turned_output(module):
     variables, x = _variables(module), _image(1, 18, 18)
     expected = module.apply(variables, x)
-    for image, wanted in zip(_turned(x), _turned(expected), strict=True):
-        np.testing.assert_allclose(module.apply(variables, image), wanted, rtol=2e-5, atol=1e-5)
+    turned = module.apply(variables, jnp.concatenate(list(_turned(x))))
+    for got, wanted in zip(turned, _turned(expected[0]), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5)
 
 
 def test_an_untied_connection_is_not_equivariant():

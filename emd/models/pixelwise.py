@@ -236,12 +236,18 @@ def _slide(folded: Folded, x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
     """`respond` at every whole window, a strip of rows at a time where images are large."""
     width = folded.output.shape[-1]
 
-    def strip(image: Float[Array, "r w"]) -> Float[Array, "s j"]:
-        windows = gather_windows(image[None], width)
-        return respond(folded, windows.reshape(-1, width**2)).reshape(windows.shape[1:3])
+    def whole(images: Float[Array, "m r w"]) -> Float[Array, "m s j"]:
+        windows = gather_windows(images, width)
+        return respond(folded, windows.reshape(-1, width**2)).reshape(windows.shape[:3])
 
+    if x.size * width**2 <= _GATHER_LIMIT:
+        return whole(x)
     rows = max(1, _GATHER_LIMIT // (width**2 * x.shape[2]))
-    out: Array = jax.lax.map(lambda image: _by_strips(strip, image, width, rows), x)
+
+    def one(image: Float[Array, "h w"]) -> Float[Array, "i j"]:
+        return _by_strips(lambda strip: whole(strip[None])[0], image, width, rows)
+
+    out: Array = jax.lax.map(one, x)
     return out
 
 

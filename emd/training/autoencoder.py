@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 from emd import checkpoint
 from emd.data import crops
 from emd.models.autoencoder import Autoencoder
+from emd.training.loss import huberised
 from emd.training.schedule import stepped_quadratic
 
 MAX_RELOADS = 5
@@ -57,15 +58,6 @@ def init_state(
     return TrainState(
         variables["params"], variables["batch_stats"], opt_state, jnp.int32(0), jnp.asarray(0)
     )
-
-
-def huberised(mse: Float[Array, "*m"]) -> Float[Array, "*m"]:
-    """Return the training loss of a mean squared error: itself below 1, its root from 1.
-
-    Source: paper section 2.2, equation 1.
-    """
-    # the inner where keeps the root's infinite slope at 0 out of the gradient
-    return jnp.where(mse < 1, mse, jnp.sqrt(jnp.where(mse < 1, 1.0, mse)))
 
 
 def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0) -> Key[Array, ""]:

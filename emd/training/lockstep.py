@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from emd.models import pixelwise
 from emd.models.pixelwise import MLP
 from emd.training import padding, schedule
+from emd.training.loss import huberised
 from emd.training.padding import Member, Params
 
 EDGE_PX = 20
@@ -202,16 +203,6 @@ def _step(plan: Plan, state: State, noisy: Array, restored: Array) -> tuple[Stat
     updates, opt_state = _optimiser(plan).update(gradient, state.opt_state)
     params = optax.apply_updates(state.params, updates)
     return State(params, opt_state, state.step + 1), errors
-
-
-def huberised(mse: Float[Array, "m"]) -> Float[Array, "m"]:
-    """The loss for each MSE: itself below 1, its square root from 1 on.
-
-    Source: paper, equation 1.
-    """
-    is_small = mse < 1
-    # The inner choice keeps the root's infinite slope at 0 out of the gradient.
-    return jnp.where(is_small, mse, jnp.sqrt(jnp.where(is_small, 1, mse)))
 
 
 def _member_mse(
