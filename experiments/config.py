@@ -155,9 +155,6 @@ def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> N
     define_flags(cls)
 
     def guarded(argv: list[str]) -> None:
-        if flags.FLAGS["verbosity"].using_default_value:
-            # absl's programs show INFO, where orbax says a dozen lines a checkpoint
-            logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise ValueError(
@@ -178,9 +175,14 @@ def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> N
 def _parse(argv: list[str]) -> list[str]:
     """What is left of the arguments once the flags are taken; a bad flag ends the program."""
     try:
-        return flags.FLAGS(argv)
+        rest: list[str] = flags.FLAGS(argv)
     except flags.Error as error:
         _exit(f"{error}; --help lists the flags", 1)
+    verbosity = flags.FLAGS["verbosity"]
+    if verbosity.using_default_value:
+        # absl would raise it to INFO, at which orbax says a dozen lines a checkpoint
+        verbosity.value, verbosity.using_default_value = logging.WARNING, False
+    return rest
 
 
 def _exit(message: str, code: int) -> typing.NoReturn:

@@ -36,7 +36,7 @@ def model():
 
 
 def images(*shape, seed=1):
-    return jax.random.uniform(jax.random.key(seed), shape, minval=0.0, maxval=2.0)
+    return np.random.default_rng(seed).uniform(0, 2, shape).astype(np.float32)
 
 
 def test_the_size_is_the_papers():
@@ -64,7 +64,6 @@ def test_one_normalisation_a_layer_and_none_near_the_image():
     stats = shapes(16)["batch_stats"]
     found = sorted(leaf.shape[0] for leaf in jax.tree.leaves(stats))
     assert found == sorted(2 * [64, 128, 256, 16, 256, 128])
-    assert {key.key for key, _ in jax.tree.flatten_with_path(stats)[0][0][0][:1]} == {"decoder"}
     decoder = shapes(16)["params"]["decoder"]
     biased = [name for name, leaf in decoder.items() if "bias" in leaf and "scale" not in leaf]
     assert len(biased) == 1
@@ -73,16 +72,14 @@ def test_one_normalisation_a_layer_and_none_near_the_image():
 
 def test_the_call_is_decode_after_encode(model):
     _, variables, apply = model
-    x = images(1, 24, 32)
+    x = images(2, 96, 96)
     h = apply(variables, x, method="encode")
-    np.testing.assert_allclose(
-        apply(variables, h, method="decode"), apply(variables, x), atol=1e-6
-    )
+    np.testing.assert_allclose(apply(variables, h, method="decode"), apply(variables, x), atol=1e-6)
 
 
 def test_latents_are_never_negative_and_not_all_zero(model):
     _, variables, apply = model
-    h = np.asarray(apply(variables, images(2, 32, 32), method="encode"))
+    h = np.asarray(apply(variables, images(2, 96, 96), method="encode"))
     assert h.min() == 0  # a ReLU that cuts
     assert h.max() > 0
 
@@ -90,7 +87,7 @@ def test_latents_are_never_negative_and_not_all_zero(model):
 def test_the_image_is_not_activated(model):
     """No activation after the last layer: with its kernel's sign turned the image turns sign."""
     _, variables, apply = model
-    x = images(1, 16, 16)
+    x = images(2, 96, 96)
     turned = jax.tree.map_with_path(
         lambda path, leaf: -leaf if "ToImage" in str(path) else leaf, variables
     )
@@ -104,10 +101,9 @@ def test_receptive_field_is_what_is_claimed(model):
     module, variables, _ = model
     positive = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.01, variables)
     side, reach = 96, 0
+    sensitive = jax.jit(jax.grad(lambda x, row: module.apply(positive, x)[0, row, 44]))
     for row in range(40, 48):  # every place within a latent cell
-        sensitivity = jax.grad(lambda x, r=row: module.apply(positive, x)[0, r, 44])(
-            images(1, side, side)
-        )[0]
+        sensitivity = sensitive(images(1, side, side), row)[0]
         seen = np.nonzero(np.asarray(sensitivity).any(1))[0]
         reach = max(reach, row - seen.min(), seen.max() - row)
         columns = np.nonzero(np.asarray(sensitivity).any(0))[0]
@@ -117,8 +113,12 @@ def test_receptive_field_is_what_is_claimed(model):
 
 def test_a_perturbed_pixel_changes_nothing_beyond_the_reach(model):
     _, variables, apply = model
-    x = images(1, 96, 96)
-    change = np.abs(apply(variables, x.at[0, 50, 45].add(3.0)) - apply(variables, x))[0]
+    x = images(2, 96, 96)
+    moved = np.array(x)
+    moved[0, 50, 45] += 3
+    change = np.abs(apply(variables, moved) - apply(variables, x))
+    assert not change[1].any()  # nor in another image
+    change = change[0]
     rows, columns = np.nonzero(change > 0)
     assert len(rows)
     assert max(np.abs(rows - 50).max(), np.abs(columns - 45).max()) <= REACH_PX
@@ -126,29 +126,29 @@ def test_a_perturbed_pixel_changes_nothing_beyond_the_reach(model):
 
 def test_shifts_by_eight_pixels_shift_the_output(model):
     _, variables, apply = model
-    x = images(1, 96, 96)
+    x = images(2, 96, 96)
     y = np.asarray(apply(variables, x))[0]
-    moved = np.asarray(apply(variables, jnp.roll(x, (STRIDE, -2 * STRIDE), (1, 2))))[0]
+    moved = np.asarray(apply(variables, np.roll(x, (STRIDE, -2 * STRIDE), (1, 2))))[0]
     inner = slice(40, 56)
     np.testing.assert_allclose(
         np.roll(moved, (-STRIDE, 2 * STRIDE), (0, 1))[inner, inner], y[inner, inner], atol=1e-5
     )
-    shifted = np.asarray(apply(variables, jnp.roll(x, 1, 1)))[0]
+    shifted = np.asarray(apply(variables, np.roll(x, 1, 1)))[0]
     assert np.abs(np.roll(shifted, -1, 0)[inner, inner] - y[inner, inner]).max() > 1e-3
 
 
 def test_inference_ignores_batch_mates_and_keeps_statistics(model):
     _, variables, apply = model
-    x = images(3, 16, 16)
-    alone, among = apply(variables, x[:1]), apply(variables, x)[:1]
-    np.testing.assert_allclose(alone, among, atol=1e-6)
+    x = images(2, 96, 96)
+    mates = np.stack([x[0], 100 * x[1]])
+    np.testing.assert_allclose(apply(variables, x)[0], apply(variables, mates)[0], atol=1e-6)
     new = apply(variables, x, mutable=("batch_stats",))[1]["batch_stats"]
     jax.tree.map(np.testing.assert_array_equal, new, variables["batch_stats"])
 
 
 def test_training_uses_the_batch_and_moves_every_statistic(model):
     _, variables, apply = model
-    x = images(3, 16, 16)
+    x = images(2, 96, 96)
     y, new = apply(variables, x, train=True, mutable=("batch_stats",))
     assert np.abs(y - apply(variables, x)).max() > 1e-3
     jax.tree.map(

@@ -116,8 +116,11 @@ def test_a_failed_replacement_puts_the_old_model_back(tmp_path, monkeypatch):
 FACT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1)
 
 
-@given(facts=st.dictionaries(FACT.filter(lambda s: ":" not in s and "`" not in s),
-                             FACT.filter(lambda s: "`" not in s)))
+@given(
+    facts=st.dictionaries(
+        FACT.filter(lambda s: ":" not in s and "`" not in s), FACT.filter(lambda s: "`" not in s)
+    )
+)
 def test_facts_come_back_from_a_card(facts, tmp_path_factory):
     path = tmp_path_factory.mktemp("card") / "card.md"
     path.write_text(checkpoint.format_card("tem_latent1", "Prose: with a colon.", facts))
@@ -175,8 +178,12 @@ def test_what_is_there_is_available_with_its_facts_and_size(tmp_path):
     found = checkpoint.available(root=tmp_path)
     assert len(found) == 13
     assert found["tem_kernel_w3"] == {"batches": "7", "note": "x"}
-    used = subprocess.run(["find", folder / "weights", "-type", "f", "-printf", "%s\n"],
-                          capture_output=True, text=True, check=True).stdout
+    used = subprocess.run(
+        ["find", folder / "weights", "-type", "f", "-printf", "%s\n"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert checkpoint.size_bytes("tem_kernel_w3", root=tmp_path) == sum(map(int, used.split())) > 0
 
 
@@ -214,8 +221,10 @@ def test_a_state_comes_back_and_the_last_two_stay(tmp_path):
     found, step = checkpoint.restore_state(tmp_path, state(0.0))
     assert step == 10  # by number, not by text
     check_equal(found, state(10.0))
-    assert all(a.dtype == b.dtype for a, b in zip(
-        jax.tree.leaves(found), jax.tree.leaves(state(10.0)), strict=True))
+    assert all(
+        a.dtype == b.dtype
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state(10.0)), strict=True)
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "9"]
 
 

@@ -136,9 +136,7 @@ def test_a_constant_crop_is_all_ones(tiny):
 
 def test_a_batch_depends_on_its_key_alone(tiny):
     store = crops.pack([image((30, 30))])
-    one, same, other = (
-        sample(jax.random.key(k), store, batch=50, side=SIDE) for k in (5, 5, 6)
-    )
+    one, same, other = (sample(jax.random.key(k), store, batch=50, side=SIDE) for k in (5, 5, 6))
     np.testing.assert_array_equal(one, same)
     assert (np.asarray(one) != np.asarray(other)).any()
 
@@ -225,7 +223,7 @@ def test_the_split_does_not_depend_on_order_or_company():
     images = [image((1, 1), field=str(k)) for k in range(300)]
     held = {i.field for i in crops.split(images)[1]}
     assert {i.field for i in crops.split(images[::-1])[1]} == held
-    assert {i.field for i in crops.split(images + [image((1, 1), source="tem/b")])[1]} == held
+    assert {i.field for i in crops.split([*images, image((1, 1), source="tem/b")])[1]} == held
 
 
 def test_a_field_that_lies_in_two_sources_stays_together():
@@ -233,8 +231,13 @@ def test_a_field_that_lies_in_two_sources_stays_together():
     fields = [str(k) for k in range(40)]
     images = [image((1, 1), field=f, source="tem/a") for f in fields]
     for copied in fields:
-        train, held = crops.split([*images, image((1, 1), field=copied, source="tem/copies"),
-                                   image((1, 1), field="other", source="tem/copies")])
+        train, held = crops.split(
+            [
+                *images,
+                image((1, 1), field=copied, source="tem/copies"),
+                image((1, 1), field="other", source="tem/copies"),
+            ]
+        )
         assert not {i.field for i in train} & {i.field for i in held}
 
 
@@ -336,8 +339,7 @@ def test_real_micrographs_load_and_split(real_data):
     train, held = crops.split(images)
     assert not {i.field for i in train} & {i.field for i in held}
     several = {
-        s for s in {i.source for i in images}
-        if len({i.field for i in images if i.source == s}) > 1
+        s for s in {i.source for i in images} if len({i.field for i in images if i.source == s}) > 1
     }
     assert {i.source for i in held} == several
     assert len(several) > 2

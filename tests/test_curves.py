@@ -43,7 +43,11 @@ def test_a_resumed_run_goes_on_and_adds_up_time(tmp_path):
     assert curve.seconds == 10
     curve.append(4, np.array([7.0, 8.0]), 2.5)  # from a checkpoint at batch 3
     assert rows(curve.path).tolist() == [
-        [1, 0, 10], [2, 1, 10], [3, 2, 10], [4, 7, 12.5], [5, 8, 12.5]
+        [1, 0, 10],
+        [2, 1, 10],
+        [3, 2, 10],
+        [4, 7, 12.5],
+        [5, 8, 12.5],
     ]
 
 

@@ -12,12 +12,14 @@ def images(seed=0, shape=(6, 24, 32)):
 
 
 def blocks(x):
-    return np.stack([
-        image[r : r + 8, c : c + 8].reshape(-1).astype(np.float64)
-        for image in x
-        for r in range(0, x.shape[1], 8)
-        for c in range(0, x.shape[2], 8)
-    ])
+    return np.stack(
+        [
+            image[r : r + 8, c : c + 8].reshape(-1).astype(np.float64)
+            for image in x
+            for r in range(0, x.shape[1], 8)
+            for c in range(0, x.shape[2], 8)
+        ]
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 4, 16, 64])
@@ -42,10 +44,7 @@ def test_full_rank_leaves_nothing():
 
 def test_more_components_are_never_worse():
     x = images(shape=(20, 32, 32))
-    errors = [
-        linear_code.mse(linear_code.fit(x, d), x).mean()
-        for d in (1, 2, 4, 8, 16, 32, 64)
-    ]
+    errors = [linear_code.mse(linear_code.fit(x, d), x).mean() for d in (1, 2, 4, 8, 16, 32, 64)]
     assert (np.diff(errors) < 0).all()
 
 

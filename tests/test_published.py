@@ -1,5 +1,6 @@
 """The published kernels against the paper's appendix, copied here row by row."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -69,7 +70,7 @@ PRINTED = {
 
 def kernel(domain, width):
     model = checkpoint.load(f"{domain}_kernel_w{width}_published")
-    return np.asarray(pixelwise.kernel_matrix(model.variables["params"]))
+    return np.asarray(pixelwise.kernel_matrix(jax.device_put(model.variables["params"])))
 
 
 def upper_half(domain, width):

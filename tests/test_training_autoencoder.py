@@ -112,9 +112,7 @@ def test_the_state_before_the_first_batch(trainer):
     assert int(state.step) == int(state.reloads) == 0
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))  # or a reload recompiles
     jax.tree.map(np.testing.assert_array_equal, state.params, start().params)
-    other = training.init_state(
-        jax.random.key(4), module, training.make_optimiser(STEPS)
-    ).params
+    other = training.init_state(jax.random.key(4), module, training.make_optimiser(STEPS)).params
     assert optax.global_norm(jax.tree.map(jnp.subtract, other, state.params)) > 1
     biases = [x for path, x in jax.tree.leaves_with_path(state.params) if "bias" in str(path)]
     assert len(biases) == 7
@@ -127,9 +125,7 @@ def run(trainer, store, folder, steps=6, stop_after=None, **options):
     done, found = itertools.count(1), []
     stop = (lambda: next(done) >= stop_after) if stop_after else (lambda: False)
     options = {"checkpoint_every": 4} | options
-    fitting = training.fit(
-        step, start(), store, steps=steps, folder=folder, stop=stop, **options
-    )
+    fitting = training.fit(step, start(), store, steps=steps, folder=folder, stop=stop, **options)
     for state, losses, first in fitting:
         found += [(first + k, float(loss)) for k, loss in enumerate(losses)]
         last = jax.tree.map(np.array, state)
@@ -176,13 +172,18 @@ def test_a_deadline_stops_with_a_checkpoint(trainer, store, tmp_path):
 
 def test_other_reloads_draw_other_batches(trainer, store):
     _, step, start = trainer
-    losses = [
-        float(step(start()._replace(reloads=jnp.int32(k)), store)[1]) for k in (0, 1, 0)
-    ]
+    losses = [float(step(start()._replace(reloads=jnp.int32(k)), store)[1]) for k in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
 
 
 # --- the loop, around a step that costs nothing ------------------------------------------------
+
+
+NO_STORE = crops.Store(
+    jnp.zeros(0, jnp.uint16),
+    *(jnp.zeros(0, jnp.int32) for _ in range(3)),
+    *(jnp.zeros(0) for _ in range(2)),
+)
 
 
 def small():
@@ -215,7 +216,9 @@ def make_small_step(bad, spoil=lambda step, reloads: False):
 
 
 def fit_small(folder, step, *, steps=12, every=4):
-    fitting = training.fit(step, small(), None, steps=steps, folder=folder, checkpoint_every=every)
+    fitting = training.fit(
+        step, small(), NO_STORE, steps=steps, folder=folder, checkpoint_every=every
+    )
     found = []
     for state, losses, first in fitting:
         found += [(first + k, float(loss)) for k, loss in enumerate(losses)]
@@ -279,7 +282,9 @@ def test_the_count_is_saved(tmp_path):
 
 def test_a_state_that_is_not_finite_is_never_a_checkpoint(tmp_path):
     """The last update before a checkpoint may spoil the state after a finite loss."""
-    step = make_small_step(lambda *_: False, spoil=lambda number, reloads: (number, reloads) == (8, 0))
+    step = make_small_step(
+        lambda *_: False, spoil=lambda number, reloads: (number, reloads) == (8, 0)
+    )
     _, state = fit_small(tmp_path, step)
     assert int(state.reloads) == 1
     np.testing.assert_allclose(state.params["w"], expected_small(4 * [0] + 8 * [1]))
@@ -306,7 +311,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
 def test_what_was_yielded_covers_every_checkpoint(tmp_path):
     """A kill right after a checkpoint must find the curve as far as the checkpoint."""
     step = make_small_step(lambda *_: False)
-    fitting = training.fit(step, small(), None, steps=12, folder=tmp_path, checkpoint_every=4)
+    fitting = training.fit(step, small(), NO_STORE, steps=12, folder=tmp_path, checkpoint_every=4)
     seen = 0
     for _, losses, first in fitting:
         seen = first + len(losses) - 1
@@ -322,21 +327,25 @@ def test_settled_statistics_are_the_average_over_batches(trainer, store):
     module, _, start = trainer
     state = start()
     count, size = 3, 2
-    got = training.settle_batch_stats(
-        module, state, store, batch_size=size, batches=count, seed=3
-    )
+    got = training.settle_batch_stats(module, state, store, batch_size=size, batches=count, seed=3)
     # the input of each normalisation, caught on its way, over the same crops
     sample = jax.jit(crops.sample, static_argnames="batch")
     inputs = []
-    for number in range(count):
-        key = training.batch_key(4, jnp.int32(number))
-        batch = sample(key, store, batch=size)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        caught = module.apply(
-            variables, batch, train=True, mutable=["batch_stats", "intermediates"],
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+
+    @jax.jit
+    def catch(batch):
+        return module.apply(
+            variables,
+            batch,
+            train=True,
+            mutable=["batch_stats", "intermediates"],
             capture_intermediates=lambda m, _: type(m).__name__ in ("SeparableConv", "Upsample"),
         )[1]["intermediates"]
-        inputs.append(caught)
+
+    for number in range(count):
+        key = training.batch_key(4, jnp.int32(number))
+        inputs.append(catch(sample(key, store, batch=size)))
     for half, conv, norm in [
         *[("encoder", f"SeparableConv_{k}", f"BatchNorm_{k}") for k in range(4)],
         *[("decoder", f"Upsample_{k}", f"BatchNorm_{k}") for k in range(2)],
@@ -347,7 +356,8 @@ def test_settled_statistics_are_the_average_over_batches(trainer, store):
         np.testing.assert_allclose(
             settled["mean"], whole.mean((0, 1, 2)), atol=1e-5 * np.abs(whole).max()
         )
-        np.testing.assert_allclose(settled["var"], whole.var((0, 1, 2)), rtol=1e-3)
+        var = whole.var((0, 1, 2))
+        np.testing.assert_allclose(settled["var"], var, rtol=1e-3, atol=1e-5 * var.max())
     assert jax.tree.structure(got) == jax.tree.structure(state.batch_stats)
 
 
@@ -355,7 +365,7 @@ def test_restoration_error_is_each_images_own(trainer):
     module, _, start = trainer
     state = start()
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    images = np.random.default_rng(0).uniform(0, 2, (5, 16, 16)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 2, (3, 16, 16)).astype(np.float32)
     got = training.restoration_mse(module, variables, images, batch=2)
     restored = np.asarray(jax.jit(module.apply)(variables, images))
     np.testing.assert_allclose(got, ((restored - images) ** 2).mean((1, 2)), rtol=1e-5)

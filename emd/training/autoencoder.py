@@ -54,10 +54,10 @@ def init_state(
     """Return the state before the first batch: Glorot weights, zero biases (section 2.2)."""
     variables = jax.jit(module.init)(key, jnp.zeros((1, 16, 16)))
     opt_state = optimiser.init(variables["params"])
-    # two buffers, since the state is donated to the step
-    return TrainState(
-        variables["params"], variables["batch_stats"], opt_state, jnp.int32(0), jnp.asarray(0)
-    )
+    # two buffers, since the state is donated to the step, and of no weak type, or it would be
+    # compiled again for a state that comes from disk
+    step, reloads = (jnp.zeros((), jnp.int32) for _ in range(2))
+    return TrainState(variables["params"], variables["batch_stats"], opt_state, step, reloads)
 
 
 def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0) -> Key[Array, ""]:

@@ -11,5 +11,5 @@ def huberised(mse: Float[Array, "*m"]) -> Float[Array, "*m"]:
 
     Source: paper section 2.2, equation 1.
     """
-    # the maximum keeps the root's infinite slope at 0 out of the gradient
-    return jnp.where(mse < 1, mse, jnp.sqrt(jnp.maximum(mse, 1)))
+    # the inner where keeps the root's infinite slope at 0 out of the gradient
+    return jnp.where(mse < 1, mse, jnp.sqrt(jnp.where(mse < 1, 1.0, mse)))

@@ -1,0 +1,459 @@
+"""Break the code on purpose, one small change at a time, and see that a test goes red.
+
+    python tests/sabotage.py            # all of them, about 10 minutes on 2 cores
+    python tests/sabotage.py halo mask  # those whose description holds one of these words
+
+Works in a temporary copy. First the tests that it relies on must pass there unbroken. Then, for
+each break: what was broken, and the test that went red. Exits with 1 if any break went unnoticed,
+or if its text is not found exactly once, since the code has then moved on without it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("emd", "experiments", "tests", "pyproject.toml")
+LIMIT_S = 900
+
+
+class Break(NamedTuple):
+    """A change of the code and the one test that must notice."""
+
+    what: str
+    path: str
+    old: str
+    new: str
+    test: str
+
+
+LAYERS = "emd/models/layers.py"
+AUTOENCODER = "emd/models/autoencoder.py"
+PIXELWISE = "emd/models/pixelwise.py"
+NORMALISE = "emd/data/normalise.py"
+CROPS = "emd/data/crops.py"
+CHECKPOINT = "emd/checkpoint.py"
+TRAINING = "emd/training/autoencoder.py"
+SCHEDULE = "emd/training/schedule.py"
+LOCKSTEP = "emd/training/lockstep.py"
+RESTORE = "emd/restore.py"
+
+BREAKS = [
+    # --- layers ---
+    Break(
+        "the transposed convolution's shift is left out",
+        LAYERS,
+        "even_odd = t[0][1] + _down(t[2][1])",
+        "even_odd = t[0][1] + t[2][1]",
+        "test_layers.py::test_upsample_is_its_definition",
+    ),
+    Break(
+        "the transposed convolution's plain form is not flipped",
+        LAYERS,
+        "jnp.flip(kernel, (0, 1))",
+        "kernel",
+        "test_layers.py::test_upsample_forms_agree",
+    ),
+    Break(
+        "SAME pads the depthwise convolution's odd pixel first",
+        LAYERS,
+        "(pad_h // 2, pad_h - pad_h // 2)",
+        "(pad_h - pad_h // 2, pad_h // 2)",
+        "test_layers.py::test_separable_is_depthwise_then_pointwise",
+    ),
+    Break(
+        "batch norm's epsilon is another",
+        LAYERS,
+        "EPSILON = 0.001",
+        "EPSILON = 0.002",
+        "test_layers.py::test_batch_norm_equals_flax_in_inference",
+    ),
+    Break(
+        "batch norm's decay is another",
+        LAYERS,
+        "DECAY = 0.999",
+        "DECAY = 0.99",
+        "test_layers.py::test_training_moves_statistics_and_inference_does_not",
+    ),
+    Break(
+        "batch norm uses the batch at inference",
+        LAYERS,
+        "mean, var = running_mean.value, running_var.value",
+        "mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))",
+        "test_layers.py::test_inference_ignores_batch_mates_and_training_does_not",
+    ),
+    # --- autoencoder ---
+    Break(
+        "the encoder's third layer is narrower",
+        AUTOENCODER,
+        "(128, 2), (256, 2)",
+        "(128, 2), (192, 2)",
+        "test_autoencoder.py::test_the_size_is_the_papers",
+    ),
+    Break(
+        "latents are not rectified",
+        AUTOENCODER,
+        "y = nn.relu(BatchNorm(self.decay)(SeparableConv(features, stride)(y), train=train))",
+        "y = BatchNorm(self.decay)(SeparableConv(features, stride)(y), train=train)",
+        "test_autoencoder.py::test_latents_are_never_negative_and_not_all_zero",
+    ),
+    Break(
+        "the image is rectified",
+        AUTOENCODER,
+        "return ToImage()(y)",
+        "return nn.relu(ToImage()(y))",
+        "test_autoencoder.py::test_the_image_is_not_activated",
+    ),
+    Break(
+        "the receptive field is wider than tiles allow for",
+        AUTOENCODER,
+        "return ToImage()(y)",
+        "y = ToImage()(y)\n        return y + 0.1 * y.mean((1, 2), keepdims=True)",
+        "test_autoencoder.py::test_receptive_field_is_what_is_claimed",
+    ),
+    # --- kernels, MLPs and their names ---
+    Break(
+        "a kernel's weights are tied by rows and columns only",
+        "emd/models/symmetry.py",
+        "near, far = np.minimum.outer(distance, distance), np.maximum.outer(distance, distance)",
+        "near, far = np.minimum.outer(distance, distance), np.add.outer(distance, 0 * distance)",
+        "test_pixelwise.py::test_orbits_are_the_eight_symmetries",
+    ),
+    Break(
+        "the MLP's connection is transposed",
+        PIXELWISE,
+        "_dot(connections[-1], weights[-1])",
+        "_dot(connections[-1].swapaxes(-1, -2), weights[-1])",
+        "test_pixelwise.py::test_equals_the_plain_network",
+    ),
+    Break(
+        "the MLP's second bias is left out",
+        PIXELWISE,
+        "activity = jax.nn.sigmoid(_dot(activity, connection) + bias[None])",
+        "activity = jax.nn.sigmoid(_dot(activity, connection) + 0 * bias[None])",
+        "test_pixelwise.py::test_equals_the_plain_network",
+    ),
+    Break(
+        "the published misprint is back",
+        "emd/models/published.py",
+        "0.017 -0.019 -0.022 -0.015 -0.003 0.005",
+        "0.017 -0.019 -0.022 -0.015 1 0.005",
+        "test_published.py::test_kernels_are_as_printed_but_for_the_misprint",
+    ),
+    Break(
+        "two published weights are exchanged",
+        "emd/models/published.py",
+        "0.142 0.116 0.091",
+        "0.142 0.091 0.116",
+        "test_published.py::test_kernels_are_as_printed_but_for_the_misprint",
+    ),
+    Break(
+        "a model of the paper is missing",
+        "emd/zoo.py",
+        '"temstem": (3, 5, 7, 11)',
+        '"temstem": (3, 5, 7)',
+        "test_zoo.py::test_all_models_and_no_others",
+    ),
+    Break(
+        "sets are distilled from another teacher",
+        "emd/zoo.py",
+        "TEACHER_LATENT = 16",
+        "TEACHER_LATENT = 64",
+        "test_zoo.py::test_teachers_are_16_deep_and_of_the_same_domain",
+    ),
+    # --- data ---
+    Break(
+        "the normalisation divides by the mean of the counts",
+        NORMALISE,
+        "above = x.mean((-2, -1), dtype=np.float64) - np.asarray(minimum, np.float64)",
+        "above = x.mean((-2, -1), dtype=np.float64)",
+        "test_normalise.py::test_minimum_is_0_and_mean_1",
+    ),
+    Break(
+        "the normalisation's inverse loses the minimum",
+        NORMALISE,
+        "return y * mean + minimum",
+        "return y * mean",
+        "test_normalise.py::test_the_inverse_is_exact",
+    ),
+    Break(
+        "a constant image becomes zeros",
+        NORMALISE,
+        "xp.ones_like(safe)",
+        "xp.zeros_like(safe)",
+        "test_normalise.py::test_a_constant_becomes_ones_and_comes_back",
+    ),
+    Break(
+        "only seven windows of eight are drawn",
+        CROPS,
+        "- side + 1\n",
+        "- side\n",
+        "test_crops.py::test_crops_are_all_the_windows_under_all_symmetries",
+    ),
+    Break(
+        "only four of the eight symmetries are drawn",
+        CROPS,
+        "transpose, flip_rows, flip_columns = jax.random.bernoulli(turn, 0.5, (3,))",
+        "_, flip_rows, flip_columns = jax.random.bernoulli(turn, 0.5, (3,))\n"
+        "    transpose = flip_rows",
+        "test_crops.py::test_crops_are_all_the_windows_under_all_symmetries",
+    ),
+    Break(
+        "sources are drawn by area",
+        CROPS,
+        "area / area.sum()",
+        "area / sum(i.pixels.size for i in images if i.domain == domain)",
+        "test_crops.py::test_sources_are_drawn_evenly_and_simulated_ones_by_their_share",
+    ),
+    Break(
+        "training sees held-out fields",
+        CROPS,
+        "train = [i for i in images if i.field not in held]",
+        "train = [i for i in images if i.field not in held or i.pixels.size]",
+        "test_crops.py::test_no_field_is_on_both_sides_and_every_source_is_on_both",
+    ),
+    Break(
+        "the manifest's fields are ignored",
+        CROPS,
+        "known.get(str(path.resolve())) or known.get(path.name) or own",
+        "own",
+        "test_crops.py::test_a_manifest_names_fields_and_sources",
+    ),
+    Break(
+        "a pixel's height and width are exchanged in OME-TIFF",
+        "emd/data/calibration.py",
+        'zip("YX", size, strict=True)',
+        'zip("XY", size, strict=True)',
+        "test_calibration.py::test_other_programs_find_the_scale",
+    ),
+    Break(
+        "ImageJ's density is the size itself",
+        "emd/data/calibration.py",
+        "density = 1 / size[1], 1 / size[0]",
+        "density = size[1], size[0]",
+        "test_calibration.py::test_other_programs_find_the_scale",
+    ),
+    # --- training ---
+    Break(
+        "the loss is the MSE above 1, too",
+        "emd/training/loss.py",
+        "return jnp.where(mse < 1, mse, ",
+        "return jnp.where(mse < 1e9, mse, ",
+        "test_training_autoencoder.py::test_the_loss_is_the_papers_and_its_gradient_finite",
+    ),
+    Break(
+        "the autoencoder's learning rate falls linearly",
+        SCHEDULE,
+        "return initial * (1.0 - level / plateaus) ** 2",
+        "return initial * (1.0 - level / plateaus)",
+        "test_schedule.py::test_stepped_equals_the_formula_at_every_iteration",
+    ),
+    Break(
+        "the kernels' learning rate falls linearly",
+        SCHEDULE,
+        "return initial * (1.0 - progress) ** 2",
+        "return initial * (1.0 - progress)",
+        "test_schedule.py::test_quadratic_equals_the_formula_at_every_iteration",
+    ),
+    Break(
+        "Adam has the published program's momentum for kernels",
+        TRAINING,
+        "b1=0.9,",
+        "b1=0.5,",
+        "test_training_autoencoder.py::test_golden_first_step",
+    ),
+    Break(
+        "a resumed run starts anew",
+        TRAINING,
+        "    if found:\n        state = found[0]\n",
+        "",
+        "test_training_autoencoder.py::test_stopped_and_gone_on_with_equals_straight_through",
+    ),
+    Break(
+        "a batch does not depend on its number",
+        TRAINING,
+        "jax.random.fold_in(jax.random.key(seed), reloads), step)",
+        "jax.random.fold_in(jax.random.key(seed), reloads), 0 * step)",
+        "test_training_autoencoder.py::test_batch_keys_are_a_function_of_their_three_numbers",
+    ),
+    Break(
+        "reloads have no bound",
+        TRAINING,
+        "if reloads > MAX_RELOADS:",
+        "if reloads > 9 * MAX_RELOADS:",
+        "test_training_autoencoder.py::test_reloads_are_bounded",
+    ),
+    Break(
+        "a reload forgets its count",
+        TRAINING,
+        "return state._replace(reloads=jnp.asarray(reloads, initial.reloads.dtype))",
+        "return state",
+        "test_training_autoencoder.py::test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint",
+    ),
+    Break(
+        "a spoilt state becomes a checkpoint",
+        TRAINING,
+        "if bad.any() or (at_checkpoint and not _is_finite(state)):",
+        "if bad.any():",
+        "test_training_autoencoder.py::test_a_state_that_is_not_finite_is_never_a_checkpoint",
+    ),
+    Break(
+        "settled variances leave out the spread between batches",
+        TRAINING,
+        '"var": s["var"] + s["mean"] ** 2}',
+        '"var": s["var"]}',
+        "test_training_autoencoder.py::test_settled_statistics_are_the_average_over_batches",
+    ),
+    Break(
+        "a lockstep member is scored where its window leaves the crop",
+        LOCKSTEP,
+        "masks = depths.reshape(1, -1) >= np.asarray(widths)[:, None] // 2",
+        "masks = depths.reshape(1, -1) >= 0 * np.asarray(widths)[:, None]",
+        "test_lockstep.py::test_a_member_equals_its_plain_module_trained_alone",
+    ),
+    Break(
+        "lockstep padding learns",
+        LOCKSTEP,
+        "gradient = jax.tree.map(jnp.multiply, gradient, _masks(plan))",
+        "gradient = jax.tree.map(jnp.add, gradient, jax.tree.map(jnp.zeros_like, _masks(plan)))",
+        "test_lockstep.py::test_padding_stays_zero",
+    ),
+    Break(
+        "the closed form counts a tied pixel once",
+        "emd/training/yardsticks.py",
+        "sums[orbit] += image[",
+        "sums[orbit] = image[",
+        "test_yardsticks.py::test_closed_form_equals_least_squares_over_tied_weights",
+    ),
+    # --- files ---
+    Break(
+        "the last checkpoint is removed instead of the oldest",
+        CHECKPOINT,
+        "_steps(folder)[:-keep]",
+        "_steps(folder)[keep:]",
+        "test_checkpoint.py::test_a_state_comes_back_and_the_last_two_stay",
+    ),
+    Break(
+        "a model is removed before the new one is complete",
+        CHECKPOINT,
+        "    work = Path(tempfile.mkdtemp(",
+        "    shutil.rmtree(root / name, ignore_errors=True)\n    work = Path(tempfile.mkdtemp(",
+        "test_checkpoint.py::test_a_full_disk_keeps_the_model_that_was_there",
+    ),
+    Break(
+        "a missing model does not say what makes it",
+        CHECKPOINT,
+        "make it by python -m {command}",
+        "make it",
+        "test_checkpoint.py::test_a_missing_model_names_the_command_that_makes_it",
+    ),
+    Break(
+        "a torn line stays in the learning curve",
+        "experiments/curves.py",
+        'text[: text.rfind("\\n") + 1]',
+        "text",
+        "test_curves.py::test_a_torn_last_line_is_dropped",
+    ),
+    Break(
+        "the linear code takes the least components",
+        "experiments/linear_code.py",
+        "vectors[:, ::-1][:, :depth]",
+        "vectors[:, :depth]",
+        "test_linear_code.py::test_equals_the_decomposition_of_the_blocks",
+    ),
+    # --- whole images ---
+    Break(
+        "the tiles' halo is 16 pixels",
+        RESTORE,
+        "_HALO_PX = -(-REACH_PX // STRIDE) * STRIDE",
+        "_HALO_PX = REACH_PX // STRIDE * STRIDE",
+        "test_restore.py::test_tiles_equal_the_whole_image",
+    ),
+    Break(
+        "the border is repeated, not reflected",
+        "emd/data/pixels.py",
+        "np.minimum(folded, 2 * (length - 1) - folded)",
+        "np.minimum(index.clip(0), length - 1)",
+        "test_pixels.py::test_reflected_places_are_those_of_numpy_pad",
+    ),
+    Break(
+        "published kernels are corrected to the mean",
+        RESTORE,
+        "keep_mean=not model.config.published",
+        "keep_mean=True",
+        "test_restore.py::test_a_published_kernel_is_the_plain_loop_over_the_reflected_image",
+    ),
+]
+
+
+def pytest(folder: Path, *tests: str) -> tuple[int, str]:
+    """Exit status and output of pytest on tests of a copy."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *(f"tests/{test}" for test in tests)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def try_break(folder: Path, one: Break) -> tuple[bool, str]:
+    """Whether a test noticed, and which, or what went wrong."""
+    path = folder / one.path
+    whole = path.read_text(encoding="utf-8")
+    if (count := whole.count(one.old)) != 1:
+        return False, f"TEXT FOUND {count} TIMES in {one.path}"
+    path.write_text(whole.replace(one.old, one.new), encoding="utf-8")
+    try:
+        status, output = pytest(folder, one.test)
+    except subprocess.TimeoutExpired:
+        return False, f"NO ANSWER in {LIMIT_S} s"
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    if status == 0:
+        return False, "NOT NOTICED"
+    red = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
+    if status != 1 or red is None:
+        return False, f"PYTEST EXITED WITH {status}: {' '.join(output.split())[-200:]}"
+    return True, red[1]
+
+
+def main(words: list[str]) -> int:
+    """Exit status: 0 if every break was noticed."""
+    chosen = [b for b in BREAKS if not words or any(word in b.what for word in words)]
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="sabotage-") as name:
+        folder = Path(name)
+        for part in COPIED:
+            if (ROOT / part).is_dir():
+                shutil.copytree(
+                    ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
+                )
+            else:
+                shutil.copy(ROOT / part, folder / part)
+        status, output = pytest(folder, *dict.fromkeys(b.test for b in chosen))
+        if status:
+            print(f"the tests fail with nothing broken:\n{output}")
+            return 1
+        print(f"{len(chosen)} breaks; unbroken, their tests pass", flush=True)
+        for one in chosen:
+            began = time.monotonic()
+            noticed, found = try_break(folder, one)
+            missed += not noticed
+            print(f"{one.what:<62} {found}  ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{missed} of {len(chosen)} went unnoticed" if missed else "every break was noticed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

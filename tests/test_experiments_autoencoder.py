@@ -1,0 +1,232 @@
+"""`experiments.autoencoder`: two batches end to end, stopped, killed and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from emd import checkpoint
+from emd.data.micrograph import Micrograph, write
+from experiments import autoencoder, curves
+from experiments.autoencoder import Config
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "tem").mkdir()
+    draws = np.random.default_rng(0)
+    for k in range(3):
+        smooth = np.cumsum(draws.normal(size=(168, 168)), 1)
+        pixels = draws.poisson(20 + smooth - smooth.min()).astype(np.uint16)
+        write(folder / "tem" / f"{k}.tif", Micrograph(pixels))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Few batches for the statistics, few crops for the yardstick; handlers put back after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoder, "SETTLE_BATCHES", 2)
+        patch.setattr(autoencoder, "YARDSTICK_CROPS", 8)
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        yield
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def tiny(data_dir, workdir, **changes):
+    settings = {
+        "dataset": "tem",
+        "latent": 1,
+        "data_dir": str(data_dir),
+        "simulated_share": 0.0,
+        "steps": 3,
+        "batch_size": 1,
+        "checkpoint_every": 2,
+        "workdir": str(workdir),
+    }
+    return Config(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def straight(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight")
+    return autoencoder.run(tiny(data_dir, workdir)), workdir
+
+
+def check_same_model(one, other):
+    a, b = (checkpoint.load("tem_latent1", root=root).variables for root in (one, other))
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_run_leaves_a_model_its_card_and_its_curve(straight):
+    metrics, workdir = straight
+    folder = workdir / "tem_latent1"
+    assert {"weights", "card.md", "learning_curve.csv"} <= {p.name for p in folder.iterdir()}
+    names, rows = curves.parse((folder / "learning_curve.csv").read_text())
+    assert names == ["batch", "mse", "seconds"]
+    assert rows[:, 0].tolist() == [1, 2, 3]
+    assert metrics["training_mse"] == pytest.approx(rows[:, 1].mean(), rel=1e-5)
+    model = checkpoint.load("tem_latent1", root=workdir)
+    facts = model.card
+    assert (facts["batches"], facts["full_schedule"]) == ("3", "60000")
+    assert facts["held_out_crops"] == "1 real"
+    for name in ("command", "commit", "data_hash", "device", "versions", "date", "parameters"):
+        assert facts[name]
+    for name, value in metrics.items():
+        assert np.isfinite(value)
+        assert float(facts[name]) == pytest.approx(value, rel=1e-5)
+    assert set(metrics) == {
+        "validation_mse",
+        "validation_mse_whole",
+        "linear_code_mse",
+        "linear_code_mse_whole",
+        "training_mse",
+    }
+
+
+def test_the_card_says_plainly_how_far_and_how_well(straight):
+    text = (straight[1] / "tem_latent1" / "card.md").read_text()
+    for part in (
+        "3 of the paper's 60000 batches",
+        "a provisional model",
+        "linear code",
+        "\nbatches: 3\n",
+    ):
+        assert part in text
+    metrics = {
+        "validation_mse": 1.0,
+        "linear_code_mse": 2.0,
+        "validation_mse_whole": 3.0,
+        "linear_code_mse_whole": 1.0,
+    }
+    text = autoencoder.card_text(Config(), metrics)
+    assert "0.50 times" in text
+    assert "better than it" in text
+    assert "provisional" not in text
+    worse = autoencoder.card_text(Config(steps=10), metrics | {"linear_code_mse": 0.5})
+    assert "2.00 times" in worse
+    assert "WORSE than it" in worse
+
+
+def test_stopped_and_gone_on_with_equals_straight_through(data_dir, straight, tmp_path, capsys):
+    assert autoencoder.run(tiny(data_dir, tmp_path, minutes=0.0)) == {}
+    assert "stopped at batch 1 of 3: the same command goes on" in capsys.readouterr().out
+    assert not (tmp_path / "tem_latent1").exists()
+    metrics = autoencoder.run(tiny(data_dir, tmp_path, checkpoint_every=100))
+    assert metrics == straight[0]
+    check_same_model(tmp_path, straight[1])
+    rows = [
+        curves.parse((w / "tem_latent1" / "learning_curve.csv").read_text())[1][:, :2]
+        for w in (tmp_path, straight[1])
+    ]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_other_settings_do_not_go_on_with_a_run(data_dir, straight):
+    for change in ({"seed": 1}, {"batch_size": 2}, {"steps": 4}):
+        with pytest.raises(ValueError, match=f"another {next(iter(change))}.*--workdir"):
+            autoencoder.run(tiny(data_dir, straight[1], **change))
+    settings = json.loads((straight[1] / "state" / "tem_latent1" / "config.json").read_text())
+    assert settings["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"latent": 3}, ValueError, "unknown latent depth 3: use one of 1, 2, 4"),
+        ({"dataset": "xray"}, ValueError, "unknown dataset 'xray': use one of tem, stem"),
+        ({"steps": 0}, ValueError, "steps is 0: give at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0: give at least 1"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0: give at least 1"),
+        ({"data_dir": "/nowhere"}, FileNotFoundError, "no such folder"),
+        ({"simulated_share": 2.0}, ValueError, "fraction from 0 to 1"),
+        ({"dataset": "stem"}, FileNotFoundError, "stem: no such folder"),
+    ],
+)
+def test_bad_settings_leave_nothing_behind(data_dir, tmp_path, change, error, message):
+    """A mistyped folder must not bind the next try, either."""
+    workdir = tmp_path / "runs"
+    with pytest.raises(error, match=message):
+        autoencoder.run(tiny(data_dir, workdir, **change))
+    assert not workdir.exists()
+
+
+# --- as a program ------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+from experiments import autoencoder, config
+autoencoder.SETTLE_BATCHES, autoencoder.YARDSTICK_CROPS = 2, 8
+config.main(autoencoder.run, autoencoder.Config)
+"""
+
+
+def start(data_dir, workdir):
+    flags = [
+        "--dataset=tem",
+        "--latent=1",
+        f"--data_dir={data_dir}",
+        "--simulated_share=0",
+        "--steps=60",
+        "--batch_size=1",
+        "--checkpoint_every=5",
+        f"--workdir={workdir}",
+    ]
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *flags],
+        env=os.environ | cache,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(folder, process, limit_s=300):
+    until = time.monotonic() + limit_s
+    while not folder.is_dir():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_or_interrupted_and_run_again_equals_straight_through(data_dir, tmp_path):
+    """Bit for bit: kill -9 right after a checkpoint, then Ctrl-C, then to the end."""
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    whole = start(data_dir, straight)
+    assert whole.wait(500) == 0, whole.communicate()
+
+    first = start(data_dir, broken)
+    wait_for(broken / "state" / "tem_latent1" / "10", first)
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.wait(60) == -signal.SIGKILL
+    assert not (broken / "tem_latent1").exists()
+
+    second = start(data_dir, broken)
+    wait_for(broken / "state" / "tem_latent1" / "25", second)
+    os.kill(second.pid, signal.SIGINT)
+    out, _ = second.communicate(timeout=120)
+    assert second.returncode == 0
+    assert "the same command goes on" in out
+
+    third = start(data_dir, broken)
+    assert third.wait(500) == 0, third.communicate()
+    check_same_model(broken, straight)
+    rows = [
+        curves.parse((w / "tem_latent1" / "learning_curve.csv").read_text())[1][:, :2]
+        for w in (broken, straight)
+    ]
+    np.testing.assert_array_equal(*rows)
