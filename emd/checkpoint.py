@@ -8,6 +8,7 @@ A model is a folder ``<root>/<name>/`` of ``weights/`` (an orbax tree of ``param
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -121,7 +122,7 @@ def save(model: Model, root: str | Path, *, text: str, curve: str = "") -> Path:
     name = model.config.name
     work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
     try:
-        ocp.save((work / "weights").resolve(), jax.tree.map(np.asarray, model.variables))
+        _write_tree(work / "weights", model.variables)
         (work / "card.md").write_text(format_card(name, text, model.card))
         if curve:
             (work / "learning_curve.csv").write_text(curve)
@@ -130,6 +131,28 @@ def save(model: Model, root: str | Path, *, text: str, curve: str = "") -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return root / name
+
+
+def _write_tree(path: Path, tree: Any) -> None:
+    """Write a tree of arrays as an orbax folder, whole or not at all.
+
+    Raises:
+        OSError: it could not be written, as on a full disk.
+    """
+    log = logging.getLogger("absl")
+    was_disabled, log.disabled = log.disabled, True  # orbax logs a failure's traceback ten times
+    try:
+        ocp.save(path.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        for partial in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        is_full = "No space left" in str(error)
+        reason = "no space left on the disk" if is_full else str(error).split("\n")[0][:200]
+        raise OSError(
+            f"{path}: not saved, {reason}; what was saved before is still there"
+        ) from None
+    finally:
+        log.disabled = was_disabled
 
 
 def replace_folder(new: Path, place: Path) -> None:
@@ -172,8 +195,8 @@ def save_state(folder: str | Path, state: Any, step: int, *, keep: int = 2) -> N
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    leaves = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-    ocp.save(folder / str(step), leaves, overwrite=True)
+    leaves = {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+    _write_tree(folder / str(step), leaves)
     for old in _steps(folder)[:-keep]:
         shutil.rmtree(folder / str(old))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -15,16 +17,28 @@ import jax
 def facts() -> dict[str, str]:
     """Return what identifies this run and the machine it runs on."""
     device = jax.devices()[0]
+    kind = f"{os.cpu_count()} CPU cores" if device.platform == "cpu" else device.device_kind
     versions = [f"{name} {metadata.version(name)}" for name in ("jax", "flax", "optax")]
-    module = Path(sys.argv[0])
-    program = f"python -m {module.parent.name}.{module.stem}"
     return {
-        "command": " ".join([program, *sys.argv[1:]]),
+        "command": command(sys.argv),
         "commit": commit(),
-        "device": f"{device.platform} {device.device_kind}, {platform.machine()}",
+        "device": f"{kind}, {platform.machine()}",
         "versions": ", ".join([f"python {platform.python_version()}", *versions]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def command(argv: Sequence[str]) -> str:
+    """Return the command that a program was run by.
+
+    Of absolute paths, which say nothing elsewhere, the last part.
+    """
+    program = Path(argv[0])
+    words = [f"python -m {program.parent.name}.{program.stem}"]
+    for word in argv[1:]:
+        name, equals, value = word.rpartition("=")
+        words.append(name + equals + (Path(value).name if Path(value).is_absolute() else value))
+    return " ".join(words)
 
 
 def commit() -> str:
