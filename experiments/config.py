@@ -164,8 +164,9 @@ def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> N
                 print(f"{name} {value:.6g}")
         except KeyboardInterrupt:
             _exit("interrupted", 130)
-        # FormatError is a ValueError, FileNotFoundError an OSError, as is a full disk.
-        except (ValueError, OSError) as error:
+        # FormatError is a ValueError, FileNotFoundError an OSError, as is a full disk; training
+        # that diverges is an ArithmeticError.
+        except (ValueError, OSError, ArithmeticError) as error:
             logging.debug("traceback of the error below", exc_info=True)
             _exit(str(error), 1)
 

@@ -110,8 +110,8 @@ def _train(plan: lockstep.Plan, pairs: Pairs, folder: Path, curve: curves.Curve)
 
         def note(state: lockstep.State, losses: Float[np.ndarray, "m i"]) -> None:
             first = int(state.step) - losses.shape[1] + 1
-            checkpoint.save_state(folder, state, int(state.step))
             curve.append(first, losses.T, time.monotonic() - began)
+            checkpoint.save_state(folder, state, int(state.step))
             bar.set_postfix(mse=" ".join(f"{v:.4f}" for v in losses.mean(1)), refresh=False)
             bar.update(losses.shape[1])
 
@@ -129,7 +129,10 @@ def _save(
     curve: curves.Curve,
 ) -> dict[str, float]:
     """Write each member under its name, print the table, and return the metrics."""
-    closed = [yardsticks.closed_form_kernel(*pairs[0], member.size) for member in members]
+    moments = yardsticks.measure_moments(*pairs[0], max(member.size for member in members))
+    closed = [
+        {"weights": jnp.asarray(moments.best(member.size), jnp.float32)} for member in members
+    ]
     trained_on = yardsticks.evaluate(plan.members, params, *pairs[0], closed_forms=closed)
     held_out = yardsticks.evaluate(plan.members, params, *pairs[1], closed_forms=closed)
     _print_table(members, trained_on, held_out)

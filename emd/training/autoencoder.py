@@ -39,7 +39,7 @@ class TrainState(NamedTuple):
 Step = Callable[[TrainState, crops.Store], tuple[TrainState, Float[Array, ""]]]
 
 
-class DivergedError(RuntimeError):
+class DivergedError(ArithmeticError):
     """Training met non-finite losses more often than it may reload."""
 
 
