@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
@@ -25,6 +26,7 @@ from emd.models import published
 
 _PACKAGE = Path(__file__).resolve().parent
 _FENCE = "```"
+_UNREADABLE = (ocp.errors.InvalidLayoutError, OSError, ValueError, KeyError)
 
 
 class Model(NamedTuple):
@@ -38,8 +40,8 @@ class Model(NamedTuple):
 
 def shipped() -> Path:
     """Return the folder of the weights that come with the code."""
-    beside = _PACKAGE.parent / "checkpoints"
-    return beside if beside.is_dir() else _PACKAGE / "_checkpoints"
+    inside = _PACKAGE / "_checkpoints"  # an installed wheel's; a checkout has none
+    return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
 
 
 def load(name: str, *, root: str | Path | None = None) -> Model:
@@ -62,33 +64,41 @@ def load_folder(folder: Path, config: zoo.ModelConfig) -> Model:
     """Return the model of a configuration that lies in a folder.
 
     Raises:
-        ValueError: the folder holds no readable weights.
+        ValueError: the folder holds no readable weights, or those of another model.
     """
+    module = zoo.make_module(config)
     try:
         variables = ocp.load(folder / "weights")
-    except (ocp.errors.InvalidLayoutError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{folder}: no readable weights ({error}); train or copy it anew"
-        ) from None
-    return Model(config, zoo.make_module(config), variables, read_card(folder / "card.md"))
+    except _UNREADABLE:
+        raise ValueError(f"{folder}: its weights are damaged; train or copy it anew") from None
+    probe = jnp.zeros((1, 16, 16))
+    expected = jax.tree.map(np.shape, jax.eval_shape(module.init, jax.random.key(0), probe))
+    if jax.tree.map(np.shape, variables) != expected:
+        raise ValueError(f"{folder}: its weights are not those of a {config.name}; copy it anew")
+    return Model(config, module, variables, read_card(folder / "card.md"))
 
 
 def _folder_of(name: str, root: str | Path | None) -> Path:
     folder = Path(root or shipped()) / name
-    if (folder / "weights").is_dir():
+    if is_there(folder):
         return folder
     command = zoo.training_command(zoo.find(name))
     raise FileNotFoundError(f"model {name} is not in {folder.parent}: make it by {command}")
 
 
+def is_there(folder: Path) -> bool:
+    """Return whether a folder holds a model."""
+    return (folder / "weights").is_dir()
+
+
 def available(*, root: str | Path | None = None) -> dict[str, dict[str, str]]:
     """Return model name to card facts of all models that are there, published kernels included."""
     found = {}
-    for name, config in zoo.MODELS.items():
+    for name, config in zoo.KNOWN.items():
         folder = Path(root or shipped()) / name
         if config.published:
             found[name] = load(name).card
-        elif (folder / "weights").is_dir():
+        elif is_there(folder):
             found[name] = read_card(folder / "card.md")
     return found
 
@@ -158,6 +168,8 @@ def _write_tree(path: Path, tree: Any) -> None:
 def replace_folder(new: Path, place: Path) -> None:
     """Put the folder ``new`` in ``place``; what was there goes only once ``new`` is complete."""
     old = place.with_name(f".{place.name}-old")
+    if old.exists() and not place.exists():
+        os.rename(old, place)  # a kill came between the two renames below
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         os.rename(place, old)
@@ -206,20 +218,31 @@ def _steps(folder: Path) -> list[int]:
 
 
 def restore_state(folder: str | Path, template: Any) -> tuple[Any, int] | None:
-    """Return the newest (state, step) of a folder in the shape of ``template``; None if none.
+    """Return the newest readable (state, step) of a folder, shaped as ``template``; None if none.
 
     Raises:
-        ValueError: the state there is of another configuration.
+        ValueError: none of the states there is readable, or they are of another configuration.
     """
     folder = Path(folder).resolve()
-    steps = _steps(folder)
-    if not steps:
-        return None
-    stored = ocp.load(folder / str(steps[-1]))
+    for step in reversed(_steps(folder)):
+        try:
+            stored = ocp.load(folder / str(step))
+        except _UNREADABLE:
+            logging.getLogger(__name__).warning(
+                "%s is damaged: trying an older one", folder / str(step)
+            )
+            continue
+        return _as_template(stored, template, folder), step
+    if _steps(folder):
+        raise ValueError(f"{folder}: no readable training state; remove it to start anew")
+    return None
+
+
+def _as_template(stored: dict[str, Any], template: Any, folder: Path) -> Any:
     leaves = [stored[key] for key in sorted(stored)]
     expected, structure = jax.tree.flatten(template)
     if [np.shape(leaf) for leaf in leaves] != [np.shape(leaf) for leaf in expected]:
         raise ValueError(
             f"{folder} holds another configuration: give another --workdir, or remove it"
         )
-    return jax.tree.unflatten(structure, jax.tree.map(jax.numpy.asarray, leaves)), steps[-1]
+    return jax.tree.unflatten(structure, jax.tree.map(jnp.asarray, leaves))

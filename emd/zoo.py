@@ -81,15 +81,26 @@ SETS: dict[str, tuple[ModelConfig, ...]] = {
 """The nine sets that are trained in lockstep (section 3.2), by name."""
 
 
+KNOWN: dict[str, ModelConfig] = MODELS | {
+    config.name: config
+    for config in (
+        ModelConfig("autoencoder", domain, depth)
+        for domain in _SIZES["autoencoder"]
+        for depth in _SIZES["autoencoder"]["temstem"]
+    )
+}
+"""Every model that can be trained and loaded: any of the paper's depths in any domain, too."""
+
+
 def find(name: str) -> ModelConfig:
     """Return the configuration of a model.
 
     Raises:
         ValueError: no model has that name.
     """
-    if name not in MODELS:
+    if name not in KNOWN:
         raise ValueError(f"unknown model {name!r}: use one of {', '.join(MODELS)}")
-    return MODELS[name]
+    return KNOWN[name]
 
 
 def find_autoencoder(dataset: str, latent: int) -> ModelConfig:

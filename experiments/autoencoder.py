@@ -8,11 +8,8 @@ last checkpoint. The model lands in `<workdir>/<name>/`, its training state in `
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -25,12 +22,14 @@ from emd.data import crops
 from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
 from experiments import config as configs
-from experiments import curves, linear_code, provenance, training_data
+from experiments import curves, interrupts, linear_code, provenance, training_data
 
 SETTLE_BATCHES = 200
 """Batches that the final statistics are averaged over."""
 YARDSTICK_CROPS = 512
 """Training crops that the linear code is fitted to."""
+PAPER_BATCH = 32
+"""Crops a batch of the paper's schedule."""
 DATASETS = ("tem", "stem", "temstem")
 
 
@@ -71,7 +70,8 @@ def run(config: Config) -> dict[str, float]:
     data = training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
     store = crops.pack(data.images, simulated_share=config.simulated_share)
     # only now: a first try that the data folder fails must not bind the next one
-    configs.keep(config, folder, free=("workdir", "minutes", "checkpoint_every"))
+    free = ("workdir", "data_dir", "minutes", "checkpoint_every")
+    configs.keep(config, folder, free=free, also={"data": data.facts["data_hash"]})
     curve = curves.Curve(folder / "learning_curve.csv")
     state = _train(config, module, store, folder, curve)
     if int(state.step) < config.steps:
@@ -96,41 +96,28 @@ def _train(
     state = training.init_state(jax.random.key(config.seed), module, optimiser)
     step = training.make_step(module, optimiser, batch_size=config.batch_size, seed=config.seed)
     began = time.monotonic()
-    fitting = training.fit(
-        step,
-        state,
-        store,
-        steps=config.steps,
-        folder=folder,
-        checkpoint_every=config.checkpoint_every,
-        deadline=None if config.minutes is None else began + 60 * config.minutes,
-        stop=_on_interrupt(),
-    )
-    with tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True) as bar:
+    bar = tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True)
+    with bar, interrupts.noted() as is_interrupted:
+        fitting = training.fit(
+            step,
+            state,
+            store,
+            steps=config.steps,
+            folder=folder,
+            checkpoint_every=config.checkpoint_every,
+            deadline=None if config.minutes is None else began + 60 * config.minutes,
+            stop=is_interrupted,
+        )
         for now, losses, first in fitting:
             state = now
             if len(losses):
                 curve.append(first, losses, time.monotonic() - began)
                 bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
             bar.update(first - 1 + len(losses) - bar.n)
+    if is_interrupted():
+        # for the caller too: whoever trains many models must not go on with the next
+        raise KeyboardInterrupt
     return state
-
-
-def _on_interrupt() -> Any:
-    """Return a function that says whether Ctrl-C or a termination signal has come.
-
-    A second one ends the program at once.
-    """
-    came = threading.Event()
-
-    def note(number: int, _: FrameType | None) -> None:
-        came.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, note)
-    return came.is_set
 
 
 def _measure(
@@ -179,35 +166,39 @@ def _save(
     model = checkpoint.Model(model_config, module, variables, facts)
     folder = checkpoint.save(model, workdir, text=card_text(config, metrics), curve=curve.thinned())
     try:
-        batches, losses = _columns(curve)
-        lines = {model_config.name: (batches, losses)}
         window = max(1, min(5000, config.steps // 12))
-        curves.draw(folder / "learning_curve.png", lines, window=window, title=model_config.name)
+        png = folder / "learning_curve.png"
+        curves.draw(png, curve.lines([model_config.name]), window=window, title=model_config.name)
     except ValueError as error:
         print(error)
     print(f"saved {folder}")
 
 
-def _columns(curve: curves.Curve) -> tuple[Any, Any]:
-    rows = curves.parse(curve.path.read_text())[1]
-    return rows[:, 0], rows[:, 1]
-
-
 def card_text(config: Config, metrics: dict[str, float]) -> str:
     """Return a card's prose: what it is, how far it was trained, how it stands to a linear code."""
-    share = config.steps * config.batch_size / (60_000 * 32)
+    full = zoo.FULL_SCHEDULE["autoencoder"]
+    share = config.steps * config.batch_size / (full * PAPER_BATCH)
+    return (
+        f"Autoencoder of latent depth {config.latent} for {config.dataset} micrographs "
+        f"(arXiv:1808.09916, section 2), 64:{config.latent} in numbers stored.\n\n"
+        f"Trained for {config.steps} of the paper's {full} batches, {config.batch_size} crops each "
+        f"(the paper: {PAPER_BATCH}): {share:.2%} of the paper's crops"
+        f"{', a provisional model' if share < 0.5 else ''}.\n\n" + _standing(config, metrics)
+    )
+
+
+def _standing(config: Config, metrics: dict[str, float]) -> str:
+    """Return how a model stands to the linear code of its size, in a sentence or two."""
+    own = f"Held-out MSE {metrics['validation_mse']:.4g}"
+    if config.latent >= linear_code.BLOCK_PX**2:
+        return f"{own}; a linear code of this size is lossless, so it is no yardstick here."
     ratio = metrics["validation_mse"] / metrics["linear_code_mse"]
     verdict = "better than" if ratio < 1 else "WORSE than"
     whole = metrics["validation_mse_whole"] / metrics["linear_code_mse_whole"]
     return (
-        f"Autoencoder of latent depth {config.latent} for {config.dataset} micrographs "
-        f"(arXiv:1808.09916, section 2), 64:{config.latent} in numbers stored.\n\n"
-        f"Trained for {config.steps} of the paper's 60000 batches, {config.batch_size} crops each "
-        f"instead of 32: {share:.2%} of the paper's crops"
-        f"{', a provisional model' if share < 0.5 else ''}.\n\n"
-        f"Held-out MSE {metrics['validation_mse']:.4g} is {ratio:.2f} times that of the best "
-        f"linear code of the same size (principal components of 8x8 blocks): {verdict} it. Under "
-        f"whole-image normalisation the ratio is {whole:.2f}."
+        f"{own} is {ratio:.2f} times that of the best linear code of the same size (principal "
+        f"components of 8x8 blocks): {verdict} it. Under whole-image normalisation the ratio is "
+        f"{whole:.2f}."
     )
 
 

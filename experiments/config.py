@@ -117,21 +117,25 @@ def from_json(cls: type[ConfigT], text: str) -> ConfigT:
     return _build(cls, values)
 
 
-def keep(config: Config, folder: Path, *, free: Collection[str]) -> None:
+def keep(config: Config, folder: Path, *, free: Collection[str], also: Mapping[str, str]) -> None:
     """Writes `config.json` into a run's folder, unless a run with other settings is there.
 
     Args:
         config: settings of the run that begins or goes on.
         folder: where its state is.
         free: fields that may differ when it goes on.
+        also: names and fingerprints of what else must not change, such as the data.
 
     Raises:
-        ValueError: if the folder holds a run with other settings.
+        ValueError: if the folder holds a run with other settings, or a damaged record of them.
     """
     path = folder / "config.json"
-    settings = json.loads(to_json(config))
+    settings = {**json.loads(to_json(config)), **also}
     if path.is_file():
-        before = json.loads(path.read_text())
+        try:
+            before = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise ValueError(f"{path} is damaged: remove {folder} to start anew") from None
         other = [name for name in settings if before.get(name) != settings[name]]
         if changed := [name for name in other if name not in free]:
             raise ValueError(
@@ -139,7 +143,9 @@ def keep(config: Config, folder: Path, *, free: Collection[str]) -> None:
                 "give another --workdir, or remove that folder"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json(config))
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(settings, indent=2) + "\n")
+    partial.replace(path)
 
 
 def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> None:

@@ -14,6 +14,9 @@ THINNED = 1000
 RAW = 500
 
 
+Points = Float[np.ndarray, " k"]
+
+
 class Curve:
     """A learning curve in a CSV file: a row a batch, its number, MSEs, and seconds of training.
 
@@ -58,6 +61,11 @@ class Curve:
     def thinned(self) -> str:
         """Return the CSV with means at 1 000 points, then the last 500 batches as they are."""
         return thin("\n".join([self.header, *self._text]))
+
+    def lines(self, names: Sequence[str]) -> dict[str, tuple[Points, Points]]:
+        """Return (batches, MSEs) of each MSE column under new names, for ``draw``."""
+        rows = parse("\n".join([self.header, *self._text]))[1]
+        return {name: (rows[:, 0], rows[:, 1 + i]) for i, name in enumerate(names)}
 
     def last(self, count: int = RAW) -> Float[np.ndarray, "k c"]:
         """Return the MSEs of the last ``count`` batches."""
@@ -106,7 +114,7 @@ def moving_mean(values: Float[np.ndarray, " k"], window: int) -> Float[np.ndarra
 
 def draw(
     path: str | Path,
-    lines: Mapping[str, tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]],
+    lines: Mapping[str, tuple[Points, Points]],
     *,
     window: int,
     title: str,

@@ -69,8 +69,11 @@ def run(config: Config) -> dict[str, float]:
     members = zoo.find_set(config.set)
     teacher = checkpoint.load(zoo.teacher_of(config.set), root=config.teachers)
     folder = Path(config.workdir) / "state" / config.set
-    configs.keep(config, folder, free=("workdir", "teachers"))
     data = training_data.prepare(members[0].domain, config.data_dir, config.simulated_share)
+    # only now: a first try that the data folder fails must not bind the next one
+    weights = checkpoint.fingerprint(teacher.variables)
+    also = {"data": data.facts["data_hash"], "teacher's weights": weights}
+    configs.keep(config, folder, free=("workdir", "teachers", "data_dir"), also=also)
     pairs, held_out = _make_pairs(config, teacher, data)
     plan = lockstep.make_plan(
         [zoo.make_student(member) for member in members],
@@ -79,7 +82,7 @@ def run(config: Config) -> dict[str, float]:
     curve = curves.Curve(folder / "learning_curve.csv", [member.name for member in members])
     state = _train(plan, pairs, folder, curve)
     params = lockstep.unpad(plan, state)
-    return _save(config, members, plan, params, (pairs, held_out), data, curve)
+    return _save(config, members, plan, params, (pairs, held_out), data, weights, curve)
 
 
 def _make_pairs(
@@ -90,12 +93,15 @@ def _make_pairs(
     key = autoencoder.batch_key(config.seed + 3, jnp.int32(0))
     sample = jax.jit(crops.sample, static_argnames="batch")
     drawn = sample(key, store, batch=config.pairs)
-    restore = jax.jit(lambda x: teacher.module.apply(teacher.variables, x))
+    variables = jax.device_put(teacher.variables)
+    restore = jax.jit(teacher.module.apply)
 
     def restored(noisy: Any) -> Pairs:
         parts = [noisy[i : i + TEACHER_BATCH] for i in range(0, len(noisy), TEACHER_BATCH)]
         bar = tqdm(parts, desc=f"restoring crops by {teacher.config.name}", unit="batch")
-        return Pairs(jnp.asarray(noisy), jnp.concatenate([restore(part) for part in bar]))
+        return Pairs(
+            jnp.asarray(noisy), jnp.concatenate([restore(variables, part) for part in bar])
+        )
 
     return restored(drawn), restored(data.held_out)
 
@@ -109,6 +115,8 @@ def _train(plan: lockstep.Plan, pairs: Pairs, folder: Path, curve: curves.Curve)
     with tqdm(total=plan.steps, initial=done, unit="batch") as bar:
 
         def note(state: lockstep.State, losses: Float[np.ndarray, "m i"]) -> None:
+            if not np.isfinite(losses).all():
+                raise autoencoder.DivergedError("a loss was not finite: try another --seed")
             first = int(state.step) - losses.shape[1] + 1
             curve.append(first, losses.T, time.monotonic() - began)
             checkpoint.save_state(folder, state, int(state.step))
@@ -126,6 +134,7 @@ def _save(
     params: list[dict[str, Array]],
     pairs: tuple[Pairs, Pairs],
     data: training_data.TrainingData,
+    weights: str,
     curve: curves.Curve,
 ) -> dict[str, float]:
     """Write each member under its name, print the table, and return the metrics."""
@@ -146,6 +155,7 @@ def _save(
             "seed": str(config.seed),
             "pairs": str(config.pairs),
             "teacher": zoo.teacher_of(config.set),
+            "teacher_weights": weights,
             "validation_mse": f"{held_out.members[i]:.6g}",
             "closed_form_kernel_mse": f"{held_out.closed_forms[i]:.6g}",
             "identity_mse": f"{held_out.identity:.6g}",
@@ -190,8 +200,7 @@ def _print_table(
 
 
 def _draw(config: Config, members: tuple[zoo.ModelConfig, ...], curve: curves.Curve) -> None:
-    rows = curves.parse(curve.path.read_text())[1]
-    lines = {member.name: (rows[:, 0], rows[:, 1 + i]) for i, member in enumerate(members)}
+    lines = curve.lines([member.name for member in members])
     path = Path(config.workdir) / f"{config.set}_learning_curve.png"
     try:
         curves.draw(path, lines, window=max(1, min(500, config.steps // 12)), title=config.set)

@@ -31,13 +31,15 @@ def facts() -> dict[str, str]:
 def command(argv: Sequence[str]) -> str:
     """Return the command that a program was run by.
 
-    Of absolute paths, which say nothing elsewhere, the last part.
+    Of absolute paths and those that lead out of the folder, which say nothing elsewhere, the last
+    part.
     """
     program = Path(argv[0])
     words = [f"python -m {program.parent.name}.{program.stem}"]
     for word in argv[1:]:
         name, equals, value = word.rpartition("=")
-        words.append(name + equals + (Path(value).name if Path(value).is_absolute() else value))
+        leads_out = Path(value).is_absolute() or value.startswith("..")
+        words.append(name + equals + (Path(value).name if leads_out else value))
     return " ".join(words)
 
 
@@ -52,5 +54,8 @@ def commit() -> str:
         "--dirty",
         "--abbrev=12",
     ]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return "unknown"
     return done.stdout.strip() or "unknown"

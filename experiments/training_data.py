@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ class TrainingData(NamedTuple):
     facts: dict[str, str]
 
 
+@functools.lru_cache(maxsize=1)  # the sets of a domain share it
 def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> TrainingData:
     """Return the training data of a dataset, and say in a line where it is from.
 
@@ -40,7 +42,7 @@ def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> Train
     if not 0 <= simulated_share <= 1:
         raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
     crops.domains_of(dataset)
-    real, small = crops.load(data_dir, dataset) if data_dir else ([], 0)
+    real, small = crops.load(data_dir, dataset) if data_dir is not None else ([], 0)
     made = []
     if not real or simulated_share > 0:
         key = jax.random.key(SIMULATION_SEED)

@@ -49,10 +49,12 @@ class Config:
 
 
 class Job(NamedTuple):
-    """One autoencoder or one set: what it makes, and how."""
+    """One autoencoder or one set: what it makes, under which settings, and how."""
 
     name: str
     makes: tuple[zoo.ModelConfig, ...]
+    settings: dict[str, str]
+    """Facts that the cards of its models must have."""
     run: Callable[[float | None], object]
 
 
@@ -66,9 +68,16 @@ def jobs(config: Config) -> list[Job]:
         (model for model in zoo.PAPER_MODELS if model.family == "autoencoder"),
         key=lambda model: LATENT_ORDER.index(model.size),
     )
-    coders = [Job(m.name, (m,), _autoencoder_job(config, m)) for m in autoencoders]
+    coder, student = (
+        {"batches": str(steps), "batch_size": str(batch_size), "seed": str(config.seed)}
+        for steps, batch_size in (
+            (config.steps, config.batch_size),
+            (config.student_steps, config.student_batch_size),
+        )
+    )
+    coders = [Job(m.name, (m,), coder, _autoencoder_job(config, m)) for m in autoencoders]
     teachers = {zoo.teacher_of(name) for name in zoo.SETS}
-    sets = [Job(name, members, _set_job(config, name)) for name, members in zoo.SETS.items()]
+    sets = [Job(name, made, student, _set_job(config, name)) for name, made in zoo.SETS.items()]
     ordered = [
         *(job for job in coders if job.name in teachers),
         *sets,
@@ -100,15 +109,15 @@ def run(config: Config) -> dict[str, float]:
             break
         if not _is_missing(job, root):
             continue
-        if not all(_is_there(Path(config.workdir) / model.name) for model in job.makes):
+        if not _is_finished(job, Path(config.workdir)):
             print(f"== {job.name}", flush=True)
             job.run(left)
-        for model in job.makes:
-            if _is_there(Path(config.workdir) / model.name):
+        if _is_finished(job, Path(config.workdir)):
+            for model in job.makes:
                 _promote(Path(config.workdir) / model.name, root)
     _print_status(planned, root)
     models = [model for job in planned for model in job.makes]
-    there = sum(_is_there(root / model.name) for model in models)
+    there = sum(checkpoint.is_there(root / model.name) for model in models)
     return {"models": there, "missing": len(models) - there}
 
 
@@ -150,12 +159,14 @@ def _set_job(config: Config, name: str) -> Callable[[float | None], object]:
     return train
 
 
-def _is_there(folder: Path) -> bool:
-    return (folder / "weights").is_dir()
-
-
 def _is_missing(job: Job, root: Path) -> bool:
-    return not all(_is_there(root / model.name) for model in job.makes)
+    return not all(checkpoint.is_there(root / model.name) for model in job.makes)
+
+
+def _is_finished(job: Job, workdir: Path) -> bool:
+    """Return whether the working folder holds all that a job makes, trained as it would."""
+    cards = [checkpoint.read_card(workdir / model.name / "card.md") for model in job.makes]
+    return all(job.settings.items() <= card.items() for card in cards)
 
 
 def _promote(folder: Path, root: Path) -> None:

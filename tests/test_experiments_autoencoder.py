@@ -41,7 +41,7 @@ def quick():
             signal.signal(number, handler)
 
 
-def tiny(data_dir, workdir, **changes):
+def tiny(data_dir, workdir, /, **changes):
     settings = {
         "dataset": "tem",
         "latent": 1,

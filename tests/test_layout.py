@@ -15,7 +15,7 @@ ORDER = (
     ("emd.models.layers", "emd.models.published", "emd.models.symmetry"),
     ("emd.models.autoencoder", "emd.models.pixelwise"),
     ("emd.data",),
-    ("emd.data.calibration", "emd.data.pixels"),
+    ("emd.data.calibration", "emd.data.pixels", "emd.data.manifest"),
     ("emd.data.tiff",),
     ("emd.data.micrograph",),
     ("emd.data.normalise",),

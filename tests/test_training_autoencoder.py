@@ -6,7 +6,6 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from orbax.checkpoint import v1 as ocp
 
@@ -73,23 +72,20 @@ def trainer(store):
 
 def gradient_norm(state):
     """Of the first batch: Adam's first moment is then a tenth of the gradient."""
-    return float(optax.global_norm(state.opt_state[0].mu)) / 0.1
+    leaves = jax.tree.leaves(state.opt_state[0].mu)
+    return sum(float(np.vdot(leaf, leaf)) for leaf in leaves) ** 0.5 / 0.1
 
 
 def test_golden_first_step(trainer, store):
     """Seed 3, one crop of the store, depth 2.
 
-    Recorded on a CPU (x86-64, AVX2) with jax 0.12.0 and flax 0.12.2, November 2026.
+    Recorded on a CPU (x86-64) with jax and jaxlib 0.12.0.1, flax 0.12.12 and optax 0.2.8.
     """
     _, step, start = trainer
     state, mse = step(start(), store)
     assert int(state.step) == 1
-    assert float(mse) == pytest.approx(GOLDEN_MSE, rel=1e-4)
-    assert gradient_norm(state) == pytest.approx(GOLDEN_NORM, rel=1e-4)
-
-
-GOLDEN_MSE = 0.0
-GOLDEN_NORM = 0.0
+    assert float(mse) == pytest.approx(1.739959, rel=1e-4)
+    assert gradient_norm(state) == pytest.approx(3.701282, rel=1e-4)
 
 
 def test_the_first_update_is_adams_at_the_first_rate(trainer, store):
@@ -113,7 +109,8 @@ def test_the_state_before_the_first_batch(trainer):
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))  # or a reload recompiles
     jax.tree.map(np.testing.assert_array_equal, state.params, start().params)
     other = training.init_state(jax.random.key(4), module, training.make_optimiser(STEPS)).params
-    assert optax.global_norm(jax.tree.map(jnp.subtract, other, state.params)) > 1
+    one, two = (params["decoder"]["ToImage_0"]["kernel"] for params in (state.params, other))
+    assert (np.asarray(one) != np.asarray(two)).all()
     biases = [x for path, x in jax.tree.leaves_with_path(state.params) if "bias" in str(path)]
     assert len(biases) == 7
     assert not any(np.asarray(x).any() for x in biases)
@@ -219,11 +216,11 @@ def fit_small(folder, step, *, steps=12, every=4):
     fitting = training.fit(
         step, small(), NO_STORE, steps=steps, folder=folder, checkpoint_every=every
     )
-    found = []
+    found = {}  # a batch that is done again replaces itself, as in a curve
     for state, losses, first in fitting:
-        found += [(first + k, float(loss)) for k, loss in enumerate(losses)]
+        found |= {first + k: float(loss) for k, loss in enumerate(losses)}
         last = jax.tree.map(np.array, state)
-    return found, last
+    return list(found.items()), last
 
 
 def expected_small(reloads_of_batch):

@@ -8,8 +8,6 @@ Deviation: the paper's program stores 171x171 crops and draws a 160x160 window o
 
 from __future__ import annotations
 
-import collections
-import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt16
 
-from emd.data import micrograph, normalise, simulate
+from emd.data import manifest, micrograph, normalise, simulate
 
 SIDE_PX = 160
 """Side of a training crop (paper section 2.2)."""
@@ -48,7 +46,6 @@ class Store(NamedTuple):
     start: Int[Array, " i"]
     rows: Int[Array, " i"]
     columns: Int[Array, " i"]
-    mean: Float[Array, " i"]
     cumulative: Float[Array, " i"]
 
 
@@ -69,29 +66,6 @@ def to_stored(pixels: np.ndarray) -> UInt16[np.ndarray, "h w"]:
     return np.rint(above * (65535 / (above.max() or 1))).astype(np.uint16)
 
 
-def _manifest(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return path to (field, source) from a MANIFEST.csv in the folder or above it.
-
-    Names stand beside the paths, for a manifest that gives no folders, unless two files share one.
-    """
-    for place in (folder, *folder.resolve().parents[:2]):
-        path = place / "MANIFEST.csv"
-        if path.is_file():
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            if rows and "field" in rows[0] and "file" in rows[0]:
-                facts = [(row["field"], row.get("source") or "files") for row in rows]
-                names = [Path(row["file"]).name for row in rows]
-                count = collections.Counter(names)
-                by_name = zip(names, facts, strict=True)
-                by_path = {
-                    str((place / row["file"]).resolve()): fact
-                    for row, fact in zip(rows, facts, strict=True)
-                }
-                return {name: f for name, f in by_name if count[name] == 1} | by_path
-    return {}
-
-
 def load(data_dir: str | Path, dataset: str) -> tuple[list[Image], int]:
     """Return the frames of a dataset in a folder, and how many were too small to use.
 
@@ -100,13 +74,14 @@ def load(data_dir: str | Path, dataset: str) -> tuple[list[Image], int]:
     content, and each subfolder a source.
 
     Raises:
-        ValueError: unknown dataset; or no frame of at least 160x160 px.
+        ValueError: unknown dataset; a file that is no micrograph; a damaged manifest; or a domain
+            without a frame of at least 160x160 px.
         FileNotFoundError: a folder is missing or empty.
     """
     images, small = [], 0
     for domain in domains_of(dataset):
         folder = Path(data_dir) / domain
-        known = _manifest(folder)
+        known = manifest.read(folder)
         for path in micrograph.find(folder):
             pixels = micrograph.read(path).pixels
             if min(pixels.shape[-2:]) < SIDE_PX:
@@ -117,11 +92,11 @@ def load(data_dir: str | Path, dataset: str) -> tuple[list[Image], int]:
             field, source = known.get(str(path.resolve())) or known.get(path.name) or own
             frames = pixels if pixels.ndim == 3 else pixels[None]
             images += [Image(to_stored(f), field, f"{domain}/{source}", domain) for f in frames]
-    if not images:
-        raise ValueError(
-            f"no micrograph of at least {SIDE_PX}x{SIDE_PX} px for {dataset!r} in {data_dir} "
-            f"({small} smaller ones skipped): add larger ones"
-        )
+        if not any(image.domain == domain for image in images):
+            raise ValueError(
+                f"no micrograph of at least {SIDE_PX}x{SIDE_PX} px in {folder} "
+                f"({small} smaller ones skipped): add larger ones"
+            )
     return images, small
 
 
@@ -212,7 +187,6 @@ def pack(images: Sequence[Image], *, simulated_share: float = 0.5) -> Store:
         start=jnp.asarray(np.cumsum(sizes) - sizes, jnp.int32),
         rows=jnp.asarray(shapes[:, 0], jnp.int32),
         columns=jnp.asarray(shapes[:, 1], jnp.int32),
-        mean=jnp.asarray([image.pixels.mean(dtype=np.float64) for image in images], jnp.float32),
         cumulative=jnp.asarray(np.cumsum(chance), jnp.float32),
     )
 

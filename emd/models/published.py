@@ -1,6 +1,6 @@
 """The kernels that the paper prints in its appendix, the only surviving weights of its authors.
 
-Each is its free weights, centre first, in the order of ``pixelwise.orbits``. They are as printed,
+Each is its free weights, centre first, in the order of ``symmetry.orbits``. They are as printed,
 to three decimals, with one repair: the last entry of row 2 of the TEM+STEM 11x11 kernel reads "1"
 in the paper and is -0.003 by symmetry.
 
