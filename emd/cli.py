@@ -113,14 +113,16 @@ def _one_line(error: BaseException) -> str:
 
 def _denoise(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
-    _check_output(Path(arguments.output), overwrite=arguments.overwrite)
     # told before anything slow: a wrong name must not cost the time of reading the micrograph
     root = _checkpoint_root(arguments.checkpoints)
+
+    from emd.data import micrograph
+
+    micrograph.check_output(Path(arguments.output), overwrite=arguments.overwrite)
 
     import jax
 
     from emd import checkpoint
-    from emd.data import micrograph
     from emd.restore import restore
 
     model = checkpoint.load(arguments.model, root=root)
@@ -148,16 +150,6 @@ def _denoise(arguments: argparse.Namespace) -> None:
     if arguments.despike:
         parts.append(f"{report.despiked_pixels} spikes replaced")
     print(", ".join(parts) + "".join(f"; warning: {warning}" for warning in report.warnings))
-
-
-def _check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuses, before any work, an output that could not be written after it."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder: name a file in it")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path}: exists already: give --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: its folder does not exist: make it first")
 
 
 def _checkpoint_root(folder: str | None) -> Path | None:

@@ -92,31 +92,6 @@ def to_json(config: Config) -> str:
     return json.dumps(values, indent=2) + "\n"
 
 
-def from_json(cls: type[ConfigT], text: str) -> ConfigT:
-    """The config that `to_json` wrote; fields that it lacks take their defaults.
-
-    Args:
-        cls: class of the config.
-        text: a JSON object.
-
-    Raises:
-        ValueError: if the text is not a JSON object, holds a field that `cls` has not, or a value
-            of another type or outside the field's choices.
-    """
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"config is a JSON {type(values).__name__}: need an object")
-    names = [field.name for field in dataclasses.fields(cls)]
-    for name, value in values.items():
-        if name not in names:
-            raise ValueError(f"config field {name!r} is unknown: valid are {', '.join(names)}")
-        values[name] = _checked(cls, name, value)
-    return _build(cls, values)
-
-
 def keep(config: Config, folder: Path, *, free: Collection[str], also: Mapping[str, str]) -> None:
     """Writes `config.json` into a run's folder, unless a run with other settings is there.
 
@@ -208,19 +183,6 @@ def _kind(cls: type[Config], name: str) -> type:
         raise TypeError(f"{cls.__name__}.{name} is a {hint}: a flag is an int, float, bool or str")
     kind: type = members[0]
     return kind
-
-
-def _checked(cls: type[Config], name: str, value: Any) -> Any:
-    """A field's value read from JSON, if it has the field's type."""
-    kind = _kind(cls, name)
-    optional = type(None) in typing.get_args(typing.get_type_hints(cls)[name])
-    if kind is float and type(value) is int:
-        value = float(value)
-    if not (type(value) is kind or (optional and value is None)):
-        raise ValueError(
-            f"config field {name}={value!r} is a {type(value).__name__}: need {kind.__name__}"
-        )
-    return value
 
 
 def _build(cls: type[ConfigT], values: dict[str, Any]) -> ConfigT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -124,17 +125,34 @@ def draw(
     Raises:
         ValueError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(
-            "learning curves need matplotlib: pip install 'emd-micrograph[plot]'"
-        ) from None
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = figure_type()(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, (batches, values) in lines.items():
         axes.plot(batches, moving_mean(np.asarray(values), window), label=name, linewidth=1.2)
     axes.set(xlabel="batch", ylabel=f"MSE, mean of {window} batches", yscale="log", title=title)
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, Path(path))
+
+
+def figure_type() -> Any:
+    """Return matplotlib's ``Figure``, which comes with an extra.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("pictures need matplotlib: pip install 'emd-micrograph[plot]'") from None
+    return Figure
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        figure.savefig(partial, dpi=150, format="png")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

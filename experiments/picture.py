@@ -19,6 +19,7 @@ from emd.data import micrograph
 from emd.restore import denoise
 from experiments import config as configs
 from experiments import simulate
+from experiments.curves import figure_type, save_figure
 
 MODELS = "kernel_w7 mlp1_w7 latent16"
 """Models of each family, to be prefixed by the domain."""
@@ -37,6 +38,7 @@ class Config:
     side_px: int = configs.option(192, "side of the square shown, from the micrograph's middle")
     checkpoints: str | None = configs.option(None, "folder of models; those shipped without it")
     output: str = configs.option("results/restored.png", "PNG file to write")
+    overwrite: bool = configs.option(False, "replace the picture if it exists")
 
 
 class Row(NamedTuple):
@@ -54,7 +56,13 @@ def run(config: Config) -> dict[str, float]:
     Raises:
         ValueError: an input is not domain:file, or matplotlib is not installed.
         FileNotFoundError: a model or a file is missing.
+        FileExistsError: the picture exists and ``overwrite`` is not set.
     """
+    if config.side_px < 1:
+        raise ValueError(f"side_px is {config.side_px}: give at least 1")
+    Path(config.output).parent.mkdir(parents=True, exist_ok=True)
+    micrograph.check_output(Path(config.output), overwrite=config.overwrite)
+    figure_type()
     rows = _simulated_rows() if config.inputs is None else _file_rows(config.inputs)
     panels, scores = [], {}
     for row in rows:
@@ -109,23 +117,18 @@ def _middle(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _draw(panels: list[list[tuple[str, np.ndarray]]], path: Path) -> None:
-    """Draw rows of panels, each row on the grey scale of its restorations."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("pictures need matplotlib: pip install 'emd-micrograph[plot]'") from None
+    """Draw rows of panels, each row on the grey scale of its last."""
     columns = max(len(row) for row in panels)
-    figure = Figure(figsize=(2.2 * columns, 2.65 * len(panels)), layout="constrained")
+    figure = figure_type()(figsize=(2.2 * columns, 2.65 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), columns, squeeze=False)
     for line, row in zip(axes, panels, strict=True):
-        low, high = np.percentile(row[0][1], (0.5, 99.5))
+        low, high = np.percentile(row[-1][1], (0.1, 99.9))
         for axis in line:
             axis.set_axis_off()
         for axis, (title, image) in zip(line, row, strict=False):
             axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             axis.set_title(title, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

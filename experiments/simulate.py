@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -46,21 +47,33 @@ def draw(kind: str, *, side_px: int, dose: float, seed: int) -> simulate.Simulat
 
 
 def run(config: Config) -> dict[str, float]:
-    """Return the micrograph's mean and largest count, having written it.
+    """Return the micrograph's mean count and how many pixels were clipped, having written it.
 
     Raises:
         ValueError: a setting will not do.
         FileExistsError: an output exists and ``overwrite`` is not set.
     """
+    if config.side_px < 32 or not 0 < config.dose < 1e6:
+        raise ValueError(
+            f"side_px {config.side_px}, dose {config.dose}: give a side of at least 32 px and a "
+            "dose above 0, below a million counts"
+        )
+    outputs = [Path(path) for path in (config.output, config.truth) if path]
+    if len(set(outputs)) < len(outputs):
+        raise ValueError(f"{config.output}: is both --output and --truth: name two files")
+    for path in outputs:
+        micrograph.check_output(path, overwrite=config.overwrite)
     made = draw(config.kind, side_px=config.side_px, dose=config.dose, seed=config.seed)
-    counts = np.clip(np.rint(np.asarray(made.counts[0])), 0, 65535).astype(np.uint16)
+    drawn = np.rint(np.asarray(made.counts[0]))
+    counts = np.clip(drawn, 0, 65535).astype(np.uint16)
     record = {"simulated": dataclasses.asdict(config)}
     noisy = micrograph.Micrograph(counts, metadata=record)
     micrograph.write(config.output, noisy, overwrite=config.overwrite)
     if config.truth:
         clean = micrograph.Micrograph(np.asarray(made.clean[0]), metadata=record)
         micrograph.write(config.truth, clean, overwrite=config.overwrite)
-    return {"mean_counts": float(counts.mean()), "largest_count": float(counts.max())}
+    clipped = np.count_nonzero(drawn != counts)
+    return {"mean_counts": float(counts.mean()), "clipped_pixels": float(clipped)}
 
 
 if __name__ == "__main__":

@@ -91,35 +91,33 @@ def test_a_number_outside_its_choices_is_refused(clean_flags):
         parse(clean_flags, "--latent=5")
 
 
-@pytest.mark.parametrize("sample", [Sample(), OTHER])
-def test_json_round_trip(sample):
-    assert config.from_json(Sample, config.to_json(sample)) == sample
-
-
 def test_json_is_plain_and_in_order():
     assert list(json.loads(config.to_json(OTHER))) == [f.name for f in dataclasses.fields(Sample)]
 
 
-def test_json_may_lack_fields_and_write_a_float_as_integer():
-    got = config.from_json(Sample, '{"rate": 1}')
-    assert got == Sample(rate=1.0)
-    assert type(got.rate) is float
+def keep(folder, settings, data="a"):
+    config.keep(settings, folder, free=("rate",), also={"data": data})
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "not JSON"),
-        ("[1]", "is a JSON list"),
-        ('{"lr": 1}', "'lr' is unknown: valid are dataset, latent"),
-        ('{"latent": true}', "latent=True is a bool: need int"),
-        ('{"latent": null}', "latent=None is a NoneType: need int"),
-        ('{"dataset": "sem"}', "dataset=sem is not valid: choose one of tem, stem"),
-    ],
-)
-def test_bad_json_is_refused(text, message):
-    with pytest.raises(ValueError, match=message):
-        config.from_json(Sample, text)
+def test_a_run_goes_on_under_the_same_settings(tmp_path):
+    keep(tmp_path / "run", Sample())
+    keep(tmp_path / "run", dataclasses.replace(Sample(), rate=0.5))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["rate"] == 0.5
+
+
+def test_a_run_with_other_settings_or_data_is_refused(tmp_path):
+    keep(tmp_path, Sample())
+    with pytest.raises(ValueError, match="another latent: give another --workdir"):
+        keep(tmp_path, dataclasses.replace(Sample(), latent=4))
+    with pytest.raises(ValueError, match="another data: give another --workdir"):
+        keep(tmp_path, Sample(), data="b")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
+def test_a_damaged_record_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is damaged: remove"):
+        keep(tmp_path, Sample())
 
 
 def test_a_field_that_no_flag_can_hold_is_refused():

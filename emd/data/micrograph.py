@@ -110,6 +110,22 @@ def read(path: str | os.PathLike[str]) -> Micrograph:
         raise FormatError(f"{path}: {error}") from None
 
 
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that could not be written: to be told before any work.
+
+    Raises:
+      FileExistsError: the file is there and `overwrite` is false.
+      FileNotFoundError: its folder is not there.
+      IsADirectoryError: it is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder: name a file in it")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path}: exists already: give --overwrite to replace it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: its folder does not exist: make it first")
+
+
 def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bool = False) -> None:
     """Nothing; the file then holds all of the micrograph, or, after an error, what it held before.
 
@@ -128,12 +144,7 @@ def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bo
       OSError: the disk is full or may not be written.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder: name a file in it")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path}: exists already: give --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: its folder does not exist: make it first")
+    check_output(path, overwrite=overwrite)
     target = path.resolve()  # a link stays a link
     contents = tiff.Contents(
         micrograph.pixels, micrograph.pixel_size, micrograph.unit, micrograph.metadata
