@@ -315,7 +315,7 @@ BREAKS = [
         LOCKSTEP,
         "masks = depths.reshape(1, -1) >= np.asarray(widths)[:, None] // 2",
         "masks = depths.reshape(1, -1) >= 0 * np.asarray(widths)[:, None]",
-        "test_lockstep.py::test_a_member_equals_its_plain_module_trained_alone",
+        "test_lockstep.py::test_a_member_equals_its_plain_module_trained_alone[kernel]",
     ),
     Break(
         "lockstep padding learns",
@@ -325,10 +325,10 @@ BREAKS = [
         "test_lockstep.py::test_padding_stays_zero",
     ),
     Break(
-        "the closed form counts a tied pixel once",
+        "the closed form leaves out half of an orbit",
         "emd/training/yardsticks.py",
-        "sums[orbit] += image[",
-        "sums[orbit] = image[",
+        "pair(far, near) + pair(near, far) if far != near",
+        "pair(far, near) if far != near",
         "test_yardsticks.py::test_closed_form_equals_least_squares_over_tied_weights",
     ),
     # --- files ---
@@ -349,7 +349,7 @@ BREAKS = [
     Break(
         "a missing model does not say what makes it",
         CHECKPOINT,
-        "make it by python -m {command}",
+        "make it by {command}",
         "make it",
         "test_checkpoint.py::test_a_missing_model_names_the_command_that_makes_it",
     ),
@@ -373,7 +373,7 @@ BREAKS = [
         RESTORE,
         "_HALO_PX = -(-REACH_PX // STRIDE) * STRIDE",
         "_HALO_PX = REACH_PX // STRIDE * STRIDE",
-        "test_restore.py::test_tiles_equal_the_whole_image",
+        "test_restore.py::test_tiles_equal_the_whole_image[tem_latent1-shape3]",
     ),
     Break(
         "the border is repeated, not reflected",
@@ -392,7 +392,7 @@ BREAKS = [
 ]
 
 
-def pytest(folder: Path, *tests: str) -> tuple[int, str]:
+def pytest(folder: Path, *tests: str, limit_s: float | None = None) -> tuple[int, str]:
     """Exit status and output of pytest on tests of a copy."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
     done = subprocess.run(
@@ -401,7 +401,7 @@ def pytest(folder: Path, *tests: str) -> tuple[int, str]:
         env=os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=limit_s,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
@@ -415,7 +415,7 @@ def try_break(folder: Path, one: Break) -> tuple[bool, str]:
         return False, f"TEXT FOUND {count} TIMES in {one.path}"
     path.write_text(whole.replace(one.old, one.new), encoding="utf-8")
     try:
-        status, output = pytest(folder, one.test)
+        status, output = pytest(folder, one.test, limit_s=LIMIT_S)
     except subprocess.TimeoutExpired:
         return False, f"NO ANSWER in {LIMIT_S} s"
     finally:

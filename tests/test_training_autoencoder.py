@@ -177,9 +177,11 @@ def test_other_reloads_draw_other_batches(trainer, store):
 
 
 NO_STORE = crops.Store(
-    jnp.zeros(0, jnp.uint16),
-    *(jnp.zeros(0, jnp.int32) for _ in range(3)),
-    *(jnp.zeros(0) for _ in range(2)),
+    pixels=jnp.zeros(0, jnp.uint16),
+    start=jnp.zeros(0, jnp.int32),
+    rows=jnp.zeros(0, jnp.int32),
+    columns=jnp.zeros(0, jnp.int32),
+    cumulative=jnp.zeros(0),
 )
 
 

@@ -91,7 +91,7 @@ def init_state(plan: Plan) -> State:
     key = jax.random.key(plan.seed)
     padded = []
     for member in plan.members:
-        params = _init(member, jax.random.fold_in(key, member.width))
+        params = _init(jax.random.fold_in(key, member.width), member)
         padded.append(padding.pad(member, _widest(plan), params))
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
     return State(params, _optimiser(plan).init(params), jnp.zeros((), jnp.int32))
@@ -239,7 +239,7 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
 
 
 @functools.partial(jax.jit, static_argnames="member")
-def _init(member: Member, key: Array) -> Params:
+def _init(key: Array, member: Member) -> Params:
     window = jnp.zeros((1, member.width, member.width))
     return dict(member.init(key, window)["params"])
 
