@@ -170,7 +170,9 @@ def _list_models(arguments: argparse.Namespace) -> None:
 
     cards = checkpoint.available(root=root)
     rows = [("model", "batches trained", "size [kB]", "validation MSE")]
-    for name, config in zoo.MODELS.items():
+    others = (name for name in cards if name not in zoo.MODELS)
+    for name in (*zoo.MODELS, *others):
+        config = zoo.find(name)
         if name not in cards:
             rows.append((name, f"not trained ({zoo.training_command(config)})", "", ""))
             continue
