@@ -1,6 +1,6 @@
 """Break the code on purpose, one small change at a time, and see that a test goes red.
 
-    python tests/sabotage.py            # all of them, about 10 minutes on 2 cores
+    python tests/sabotage.py            # all of them, about 15 minutes on 2 cores
     python tests/sabotage.py halo zoo   # those with one of these in their description or test
 
 Works in a temporary copy. First the tests that it relies on must pass there unbroken. Then, for

@@ -91,7 +91,7 @@ def test_a_full_disk_keeps_the_model_that_was_there(tmp_path, full_disk):
     old = make(value=0.1)
     checkpoint.save(old, tmp_path, text="")
     full_disk()
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"(?i)no space left"):
         checkpoint.save(make(value=0.2), tmp_path, text="")
     check_equal(checkpoint.load("tem_kernel_w3", root=tmp_path).variables, old.variables)
     assert [p.name for p in tmp_path.iterdir()] == ["tem_kernel_w3"]
@@ -108,7 +108,7 @@ def test_a_failed_replacement_puts_the_old_model_back(tmp_path, monkeypatch):
         rename(source, target)
 
     monkeypatch.setattr(checkpoint.os, "rename", fail_for_new)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"(?i)no space left"):
         checkpoint.save(make(value=0.2), tmp_path, text="")
     check_equal(checkpoint.load("tem_kernel_w3", root=tmp_path).variables, old.variables)
 
@@ -159,7 +159,7 @@ def test_damaged_weights_are_one_clear_line(tmp_path, damage):
             path.unlink()
         else:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="tem_kernel_w3: no readable weights"):
+    with pytest.raises(ValueError, match="tem_kernel_w3: its weights are damaged"):
         checkpoint.load("tem_kernel_w3", root=tmp_path)
 
 
@@ -248,7 +248,7 @@ def test_a_full_disk_keeps_the_previous_states(tmp_path, full_disk):
     checkpoint.save_state(tmp_path, state(1.0), 1)
     checkpoint.save_state(tmp_path, state(2.0), 2)
     full_disk()
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"(?i)no space left"):
         checkpoint.save_state(tmp_path, state(3.0), 3)
     found, step = checkpoint.restore_state(tmp_path, state(0.0))
     assert step == 2

@@ -316,7 +316,7 @@ def test_small_images_are_skipped_and_counted(tmp_path):
 
 def test_only_small_images_is_an_error(tmp_path):
     save(tmp_path / "tem/small.tif", shape=(100, 100))
-    with pytest.raises(ValueError, match=r"160x160 px for 'tem'.*\(1 smaller ones skipped\)"):
+    with pytest.raises(ValueError, match=r"160x160 px in .*tem \(1 smaller ones skipped\)"):
         crops.load(tmp_path, "tem")
 
 

@@ -78,7 +78,9 @@ def test_zoo_trains_what_is_missing_and_stops_there(tmp_path, monkeypatch):
 
     def train(config):
         asked.append((config.dataset, config.latent, config.steps))
-        save(f"{config.dataset}_latent{config.latent}", config.workdir, batches=str(config.steps))
+        facts = {n: str(getattr(config, n)) for n in ("batch_size", "seed", "simulated_share")}
+        name = f"{config.dataset}_latent{config.latent}"
+        save(name, config.workdir, batches=str(config.steps), **facts)
         return {}
 
     monkeypatch.setattr(autoencoder, "run", train)
@@ -88,7 +90,8 @@ def test_zoo_trains_what_is_missing_and_stops_there(tmp_path, monkeypatch):
     )  # fmt: skip
     assert train_zoo.run(config) == {"models": 2, "missing": 0}
     assert asked == [("tem", 16, 2), ("stem", 4, 2)]  # the teacher first
-    assert checkpoint.load("stem_latent4", root=tmp_path / "checkpoints").card == {"batches": "2"}
+    card = checkpoint.load("stem_latent4", root=tmp_path / "checkpoints").card
+    assert card["batches"] == "2"
     assert train_zoo.run(config) == {"models": 2, "missing": 0}
     assert len(asked) == 2
 
