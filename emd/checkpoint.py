@@ -153,6 +153,8 @@ def _write_tree(path: Path, tree: Any) -> None:
     was_disabled, log.disabled = log.disabled, True  # orbax logs a failure's traceback ten times
     try:
         ocp.save(path.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
+        # names this machine's folders, and only object stores, which cannot rename, read it
+        (path / "commit_success.txt").unlink(missing_ok=True)
     except (OSError, ValueError, RuntimeError) as error:
         for partial in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):
             shutil.rmtree(partial, ignore_errors=True)

@@ -115,6 +115,7 @@ def _train(
                 bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
             bar.update(first - 1 + len(losses) - bar.n)
     if is_interrupted():
+        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
         # for the caller too: whoever trains many models must not go on with the next
         raise KeyboardInterrupt
     return state
