@@ -54,7 +54,7 @@ def load(name: str, *, root: str | Path | None = None) -> Model:
     config = zoo.find(name)
     module = zoo.make_module(config)
     if config.published:
-        weights = published.weights(config.domain, config.size)
+        weights = jnp.asarray(published.weights(config.domain, config.size))
         facts = {"source": "arXiv:1808.09916, appendix"}
         return Model(config, module, {"params": {"weights": weights}}, facts)
     return load_folder(_folder_of(name, root), config)
@@ -75,7 +75,8 @@ def load_folder(folder: Path, config: zoo.ModelConfig) -> Model:
     expected = jax.tree.map(np.shape, jax.eval_shape(module.init, jax.random.key(0), probe))
     if jax.tree.map(np.shape, variables) != expected:
         raise ValueError(f"{folder}: its weights are not those of a {config.name}; copy it anew")
-    return Model(config, module, variables, read_card(folder / "card.md"))
+    arrays = jax.tree.map(jnp.asarray, variables)
+    return Model(config, module, arrays, read_card(folder / "card.md"))
 
 
 def _folder_of(name: str, root: str | Path | None) -> Path:
