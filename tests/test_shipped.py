@@ -1,0 +1,48 @@
+"""The weights that come with the code: they load, say how they were made, and restore."""
+
+import numpy as np
+import pytest
+
+from emd import checkpoint, zoo
+from emd.restore import denoise
+
+SHIPPED = [name for name in checkpoint.available() if not zoo.find(name).published]
+FACTS = ("batches", "full_schedule", "batch_size", "validation_mse", "real_sources", "command")
+
+
+def test_the_teachers_and_all_students_are_there():
+    students = {member.name for members in zoo.SETS.values() for member in members}
+    teachers = {zoo.teacher_of(name) for name in zoo.SETS}
+    assert students | teachers <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_has_its_facts_and_no_place_of_its_maker(name):
+    card = checkpoint.read_card(checkpoint.shipped() / name / "card.md")
+    assert all(card.get(fact) for fact in FACTS)
+    assert int(card["batches"]) > 0
+    assert " /" not in card["command"]
+    assert "=/" not in card["command"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_noise_on_a_level_becomes_less_and_the_level_stays(name):
+    rng = np.random.default_rng(0)
+    noisy = rng.poisson(100, (96, 96)).astype(np.float32)
+    restored = denoise(noisy, checkpoint.load(name), tile_px=96)
+    assert restored.mean() == pytest.approx(noisy.mean(), rel=1e-4)
+    assert restored.std() < 0.9 * noisy.std()
+
+
+@pytest.mark.parametrize("set_name", [name for name in zoo.SETS if name.endswith("kernel")])
+def test_kernels_have_a_sum_near_one(set_name):
+    for member in zoo.find_set(set_name):
+        weights = checkpoint.load(member.name).variables["params"]["weights"]
+        counts = np.bincount(_orbits(member.size).ravel())
+        assert float(counts @ np.asarray(weights)) == pytest.approx(1, abs=0.1)
+
+
+def _orbits(width):
+    distance = np.abs(np.arange(width) - width // 2)
+    near, far = np.minimum.outer(distance, distance), np.maximum.outer(distance, distance)
+    return far * (far + 1) // 2 + near
