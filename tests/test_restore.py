@@ -19,9 +19,12 @@ PUBLISHED = "tem_kernel_w3_published"
 
 @functools.cache
 def make_model(name):
-    """A model with random weights and an output that varies by about half its input's mean."""
+    """A model with random weights and an output that varies by about half its input's mean.
+
+    With two hidden layers random weights give hardly any variation: there, the shipped ones.
+    """
     config = zoo.find(name)
-    if config.published:
+    if config.published or config.family == "mlp2":
         return checkpoint.load(name)
     module = zoo.make_module(config)
     sample = jax.random.uniform(jax.random.key(1), (1, 64, 64)) * 2
