@@ -68,7 +68,7 @@ def load_folder(folder: Path, config: zoo.ModelConfig) -> Model:
     """
     module = zoo.make_module(config)
     try:
-        variables = ocp.load(folder / "weights")
+        variables = ocp.load((folder / "weights").resolve())  # orbax takes absolute paths alone
     except _UNREADABLE:
         raise ValueError(f"{folder}: its weights are damaged; train or copy it anew") from None
     probe = jnp.zeros((1, 16, 16))

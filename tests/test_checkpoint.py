@@ -263,3 +263,12 @@ def test_what_a_killed_save_left_is_passed_over(tmp_path, full_disk, monkeypatch
     assert checkpoint.restore_state(tmp_path, state(0.0))[1] == 1
     checkpoint.save_state(tmp_path, state(2.0), 2)
     assert checkpoint.restore_state(tmp_path, state(0.0))[1] == 2
+
+
+def test_a_relative_folder_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = checkpoint.load("tem_kernel_w3_published")
+    kernel = model._replace(config=zoo.find("tem_kernel_w3"))
+    checkpoint.save(kernel, "models", text="a kernel")
+    again = checkpoint.load("tem_kernel_w3", root="models")
+    assert checkpoint.fingerprint(again.variables) == checkpoint.fingerprint(model.variables)
