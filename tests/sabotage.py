@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("emd", "experiments", "tests", "pyproject.toml")
+COPIED = ("checkpoints", "emd", "experiments", "tests", "pyproject.toml")
 LIMIT_S = 900
 
 
