@@ -63,6 +63,8 @@ def run(config: Config) -> dict[str, float]:
     for name in ("steps", "batch_size", "checkpoint_every"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}: give at least 1")
+    # from here on, since reading and simulating micrographs takes its share of the minutes
+    deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
     model_config = zoo.find_autoencoder(config.dataset, config.latent)
     module = Autoencoder(config.latent)
     workdir = Path(config.workdir)
@@ -73,7 +75,7 @@ def run(config: Config) -> dict[str, float]:
     free = ("workdir", "data_dir", "minutes", "checkpoint_every")
     configs.keep(config, folder, free=free, also={"data": data.facts["data_hash"]})
     curve = curves.Curve(folder / "learning_curve.csv")
-    state = _train(config, module, store, folder, curve)
+    state = _train(config, module, store, folder, curve, deadline)
     if int(state.step) < config.steps:
         print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
         return {}
@@ -89,7 +91,12 @@ def run(config: Config) -> dict[str, float]:
 
 
 def _train(
-    config: Config, module: Autoencoder, store: crops.Store, folder: Path, curve: curves.Curve
+    config: Config,
+    module: Autoencoder,
+    store: crops.Store,
+    folder: Path,
+    curve: curves.Curve,
+    deadline: float | None,
 ) -> training.TrainState:
     """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
     optimiser = training.make_optimiser(config.steps)
@@ -105,7 +112,7 @@ def _train(
             steps=config.steps,
             folder=folder,
             checkpoint_every=config.checkpoint_every,
-            deadline=None if config.minutes is None else began + 60 * config.minutes,
+            deadline=deadline,
             stop=is_interrupted,
         )
         for now, losses, first in fitting:
