@@ -12,6 +12,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +54,8 @@ def load(name: str, *, root: str | Path | None = None) -> Model:
         FileNotFoundError: it is not there; the message says which command makes it.
     """
     config = zoo.find(name)
-    module = zoo.make_module(config)
     if config.published:
+        module = zoo.make_module(config)
         weights = jnp.asarray(published.weights(config.domain, config.size))
         facts = {"source": "arXiv:1808.09916, appendix"}
         return Model(config, module, {"params": {"weights": weights}}, facts)
@@ -128,20 +130,27 @@ def save(model: Model, root: str | Path, *, text: str, curve: str = "") -> Path:
     ``text`` is the card's prose, ``curve`` the contents of ``learning_curve.csv``. A model of the
     same name is replaced only once the new one is complete.
     """
-    root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
     name = model.config.name
-    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    try:
+    place = Path(root) / name
+    with replacing(place) as work:
         _write_tree(work / "weights", model.variables)
         (work / "card.md").write_text(format_card(name, text, model.card))
         if curve:
             (work / "learning_curve.csv").write_text(curve)
+    return place
+
+
+@contextmanager
+def replacing(place: Path) -> Iterator[Path]:
+    """Yield a folder to fill; without an error it then takes ``place``, else nothing changes."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    try:
+        yield work
         work.chmod(0o755)
-        replace_folder(work, root / name)
+        replace_folder(work, place)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return root / name
 
 
 def _write_tree(path: Path, tree: Any) -> None:

@@ -30,14 +30,13 @@ YARDSTICK_CROPS = 512
 """Training crops that the linear code is fitted to."""
 PAPER_BATCH = 32
 """Crops a batch of the paper's schedule."""
-DATASETS = ("tem", "stem", "temstem")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One autoencoder's training; the defaults are the paper's."""
 
-    dataset: str = configs.option("stem", "micrographs to learn", choices=DATASETS)
+    dataset: str = configs.option("stem", "micrographs to learn", choices=tuple(crops.DOMAINS))
     latent: int = configs.option(16, "latent depth: 1, 2, 4, 8, 16, 32 or 64")
     data_dir: str | None = configs.option(
         None, "folder with tem/ and stem/ inside; simulated micrographs without it"
@@ -60,9 +59,7 @@ def run(config: Config) -> dict[str, float]:
         ValueError: a setting or the data will not do.
         FileNotFoundError: the data folder is missing or empty.
     """
-    for name in ("steps", "batch_size", "checkpoint_every"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}: give at least 1")
+    configs.check_counts(config, "steps", "batch_size", "checkpoint_every")
     # from here on, since reading and simulating micrographs takes its share of the minutes
     deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
     model_config = zoo.find_autoencoder(config.dataset, config.latent)

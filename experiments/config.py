@@ -92,6 +92,17 @@ def to_json(config: Config) -> str:
     return json.dumps(values, indent=2) + "\n"
 
 
+def check_counts(config: Config, *names: str) -> None:
+    """Refuses a config in which one of these fields is below 1.
+
+    Raises:
+        ValueError: for the first that is.
+    """
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}: give at least 1")
+
+
 def keep(config: Config, folder: Path, *, free: Collection[str], also: Mapping[str, str]) -> None:
     """Writes `config.json` into a run's folder, unless a run with other settings is there.
 

@@ -63,16 +63,14 @@ def run(config: Config) -> dict[str, float]:
         ValueError: a setting or the data will not do.
         FileNotFoundError: the teacher or the data folder is missing.
     """
-    for name in ("steps", "batch_size", "pairs"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}: give at least 1")
+    configs.check_counts(config, "steps", "batch_size", "pairs")
     members = zoo.find_set(config.set)
     teacher = checkpoint.load(zoo.teacher_of(config.set), root=config.teachers)
     folder = Path(config.workdir) / "state" / config.set
     data = training_data.prepare(members[0].domain, config.data_dir, config.simulated_share)
-    # only now: a first try that the data folder fails must not bind the next one
     weights = checkpoint.fingerprint(teacher.variables)
     also = {"data": data.facts["data_hash"], "teacher's weights": weights}
+    # only now: a first try that the data folder fails must not bind the next one
     configs.keep(config, folder, free=("workdir", "teachers", "data_dir"), also=also)
     pairs, held_out = _make_pairs(config, teacher, data)
     plan = lockstep.make_plan(
@@ -93,14 +91,13 @@ def _make_pairs(
     key = autoencoder.batch_key(config.seed + 3, jnp.int32(0))
     sample = jax.jit(crops.sample, static_argnames="batch")
     drawn = sample(key, store, batch=config.pairs)
-    variables = jax.device_put(teacher.variables)
     restore = jax.jit(teacher.module.apply)
 
     def restored(noisy: Any) -> Pairs:
         parts = [noisy[i : i + TEACHER_BATCH] for i in range(0, len(noisy), TEACHER_BATCH)]
         bar = tqdm(parts, desc=f"restoring crops by {teacher.config.name}", unit="batch")
         return Pairs(
-            jnp.asarray(noisy), jnp.concatenate([restore(variables, part) for part in bar])
+            jnp.asarray(noisy), jnp.concatenate([restore(teacher.variables, part) for part in bar])
         )
 
     return restored(drawn), restored(data.held_out)
@@ -146,6 +143,7 @@ def _save(
     held_out = yardsticks.evaluate(plan.members, params, *pairs[1], closed_forms=closed)
     _print_table(members, trained_on, held_out)
     last = curve.last().mean(0)
+    shared = {**data.facts, **provenance.facts()}
     metrics = {}
     for i, member in enumerate(members):
         facts = {
@@ -164,8 +162,7 @@ def _save(
             "pairs_closed_form_kernel_mse": f"{trained_on.closed_forms[i]:.6g}",
             "training_mse": f"{last[i]:.6g}",
             "training_minutes": f"{curve.seconds / 60:.1f}",
-            **data.facts,
-            **provenance.facts(),
+            **shared,
         }
         variables = {"params": params[i]}
         model = checkpoint.Model(member, plan.members[i], variables, facts)

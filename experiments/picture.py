@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emd import checkpoint, metrics
-from emd.data import micrograph
+from emd.data import crops, micrograph
 from emd.restore import denoise
 from experiments import config as configs
 from experiments import simulate
@@ -59,8 +59,7 @@ def run(config: Config) -> dict[str, float]:
         FileNotFoundError: a model or a file is missing.
         FileExistsError: the picture exists and ``overwrite`` is not set.
     """
-    if config.side_px < 1:
-        raise ValueError(f"side_px is {config.side_px}: give at least 1")
+    configs.check_counts(config, "side_px")
     Path(config.output).parent.mkdir(parents=True, exist_ok=True)
     micrograph.check_output(Path(config.output), overwrite=config.overwrite)
     figure_type()
@@ -98,7 +97,7 @@ def _file_rows(inputs: str) -> list[Row]:
     rows = []
     for entry in inputs.split(","):
         domain, _, path = entry.partition(":")
-        if domain not in ("tem", "stem", "temstem") or not path:
+        if domain not in crops.DOMAINS or not path:
             raise ValueError(f"--inputs has {entry!r}: write tem:FILE, stem:FILE or temstem:FILE")
         pixels = micrograph.read(path).pixels
         frame = pixels if pixels.ndim == 2 else pixels[0]

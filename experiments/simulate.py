@@ -14,17 +14,15 @@ import numpy as np
 from emd.data import micrograph, simulate
 from experiments import config as configs
 
-KINDS = (
-    *("lattice", "nanoparticles", "membranes", "diffraction"),
-    *("columns", "particles", "dislocations", "terrain"),
-)
+KINDS = {kind.__name__: kind for kinds in simulate.KINDS.values() for kind, _, _ in kinds}
+"""What a micrograph may show, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One micrograph, in counts."""
 
-    kind: str = configs.option("nanoparticles", "what it shows", choices=KINDS)
+    kind: str = configs.option("nanoparticles", "what it shows", choices=tuple(KINDS))
     output: str = configs.option("noisy.tif", "TIFF file to write, uint16")
     truth: str | None = configs.option(None, "TIFF file for the expected counts, float32")
     side_px: int = configs.option(512, "side in pixels")
@@ -41,9 +39,7 @@ def draw(kind: str, *, side_px: int, dose: float, seed: int) -> simulate.Simulat
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
-    maker = getattr(simulate, kind)
-    drawn: simulate.Simulated = maker(jax.random.key(seed), side_px=side_px, dose=dose)
-    return drawn
+    return KINDS[kind](jax.random.key(seed), side_px=side_px, dose=dose)
 
 
 def run(config: Config) -> dict[str, float]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emd import checkpoint, zoo
 from experiments import autoencoder, distill
@@ -127,12 +126,9 @@ def _autoencoder_job(config: Config, model: zoo.ModelConfig) -> Callable[[float 
             autoencoder.Config(
                 dataset=model.domain,
                 latent=model.size,
-                data_dir=config.data_dir,
-                simulated_share=config.simulated_share,
+                **_shared(config),
                 steps=config.steps,
                 batch_size=config.batch_size,
-                seed=config.seed,
-                workdir=config.workdir,
                 checkpoint_every=max(1, config.steps // 12),
                 minutes=minutes,
             )
@@ -146,17 +142,20 @@ def _set_job(config: Config, name: str) -> Callable[[float | None], object]:
         return distill.run(
             distill.Config(
                 set=name,
-                data_dir=config.data_dir,
-                simulated_share=config.simulated_share,
+                **_shared(config),
                 steps=config.student_steps,
                 batch_size=config.student_batch_size,
-                seed=config.seed,
                 teachers=config.checkpoints,
-                workdir=config.workdir,
             )
         )
 
     return train
+
+
+def _shared(config: Config) -> dict[str, Any]:
+    """Return the settings that every job has in common."""
+    names = ("data_dir", "simulated_share", "seed", "workdir")
+    return {name: getattr(config, name) for name in names}
 
 
 def _is_missing(job: Job, root: Path) -> bool:
@@ -171,13 +170,8 @@ def _is_finished(job: Job, workdir: Path) -> bool:
 
 def _promote(folder: Path, root: Path) -> None:
     """Copy a finished model, without its picture, to the folder of checkpoints: whole or not."""
-    root.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
-    try:
+    with checkpoint.replacing(root / folder.name) as work:
         shutil.copytree(folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.png"))
-        checkpoint.replace_folder(work, root / folder.name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _print_status(planned: list[Job], root: Path) -> None:
