@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from emd.models import layers
+from emd.models import cpu, layers
 
 # odd, even and single-pixel sides, each way round
 SHAPES = [(2, 1, 1), (2, 5, 8), (1, 8, 7), (1, 9, 9)]
@@ -23,7 +23,7 @@ def check_same(fast, plain, x, kernel):
     """Values and both gradients agree to 1e-5 of their largest."""
     shape = jax.eval_shape(plain, x, kernel)
     assert jax.eval_shape(fast, x, kernel) == shape
-    weights = np.random.default_rng(9).normal(size=shape.shape).astype(np.float32)
+    weights = jnp.asarray(np.random.default_rng(9).normal(size=shape.shape), jnp.float32)
 
     def both(form):
         y, back = jax.vjp(form, x, kernel)
@@ -38,7 +38,7 @@ def check_same(fast, plain, x, kernel):
 def test_depthwise_forms_agree(key, shape, stride):
     x, kernel = pair(key, (*shape, 5), (3, 3, 1, 5))
     check_same(
-        lambda x, k: layers.depthwise_shifts(x, k, stride=stride),
+        lambda x, k: cpu.depthwise(x, k, stride=stride),
         lambda x, k: layers.depthwise_plain(x, k, stride=stride),
         x,
         kernel,
@@ -48,20 +48,35 @@ def test_depthwise_forms_agree(key, shape, stride):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_upsample_forms_agree(key, shape):
     x, kernel = pair(key, (*shape, 4), (3, 3, 4, 3))
-    check_same(layers.upsample_taps, layers.upsample_plain, x, kernel)
+    check_same(cpu.upsample, layers.upsample_plain, x, kernel)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (1, 7, 2), (3, 1, 4)])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_upsample_gradient_is_the_same_in_any_blocks(key, shape, rows, monkeypatch):
+    n, _, w = shape
+    monkeypatch.setattr(cpu, "BLOCK_BYTES", rows * 4 * n * w * 9 * 3)
+    x, kernel = pair(key, (*shape, 4), (3, 3, 4, 3))
+    check_same(cpu.upsample, layers.upsample_plain, x, kernel)
+
+
+@pytest.mark.parametrize("features", [2, 7])
+def test_pointwise_forms_agree(key, features):
+    x, matrix = pair(key, (2, 5, 8, 4), (4, features))
+    check_same(cpu.product, lambda x, m: x @ m, x, matrix)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_to_image_forms_agree(key, shape):
     x, kernel = pair(key, (*shape, 6), (3, 3, 6, 1))
-    check_same(layers.to_image_taps, layers.to_image_plain, x, kernel)
+    check_same(cpu.to_image, layers.to_image_plain, x, kernel)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_channel_sums_agree(key, shape):
     x = jax.random.normal(key, (*shape, 7))
     np.testing.assert_allclose(
-        layers.channel_sums_product(x), np.asarray(x, np.float64).sum((0, 1, 2)), atol=1e-4
+        cpu.channel_sums(x), np.asarray(x, np.float64).sum((0, 1, 2)), atol=1e-4
     )
 
 
@@ -79,7 +94,7 @@ def same_conv(x, kernel, stride):
     return out
 
 
-@pytest.mark.parametrize("form", [layers.upsample_taps, layers.upsample_plain, layers.upsample])
+@pytest.mark.parametrize("form", [cpu.upsample, layers.upsample_plain, layers.upsample])
 def test_upsample_is_its_definition(key, form):
     """Output pixel 2i + k gains kernel[k] times input pixel i; beyond 2h nothing is kept."""
     x, kernel = (np.asarray(a, np.float64) for a in pair(key, (1, 4, 5, 2), (3, 3, 2, 3)))

@@ -1,8 +1,7 @@
 """Convolutions and batch normalisation in the forms that are fast, equal to the plain ones.
 
-This file is the one place that picks a form. XLA's CPU backend runs gradients of grouped and of
-input-dilated convolutions on a slow path, 5 to 10 times slower than the same sums written as
-matrix products and shifted slices. On other backends XLA's own convolutions serve.
+This file is the one place that picks a form: `emd.models.cpu` has those for the CPU; on other
+backends XLA's own convolutions serve.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
+
+from emd.models import cpu
 
 DECAY = 0.999
 EPSILON = 0.001
@@ -59,88 +60,6 @@ def to_image_plain(
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC)[..., 0]
 
 
-# --- forms for the CPU -----------------------------------------------------------------------
-
-
-def depthwise_shifts(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 1 c"], *, stride: int
-) -> Float[Array, "n h2 w2 c"]:
-    """Return the depthwise 3x3 SAME convolution as nine shifted, weighted slices."""
-    _, h, w, _ = x.shape
-    rows, cols = -(-h // stride), -(-w // stride)
-    pad_h, pad_w = (max((n - 1) * stride + 3 - s, 0) for n, s in ((rows, h), (cols, w)))
-    # SAME puts the odd pixel of padding at the end
-    padded = jnp.pad(
-        x, ((0, 0), (pad_h // 2, pad_h - pad_h // 2), (pad_w // 2, pad_w - pad_w // 2), (0, 0))
-    )
-
-    def tap(i: int, j: int) -> Float[Array, "n h2 w2 c"]:
-        last_row, last_col = i + (rows - 1) * stride + 1, j + (cols - 1) * stride + 1
-        return padded[:, i:last_row:stride, j:last_col:stride] * kernel[None, None, i, j]
-
-    total = tap(0, 0)
-    for i, j in [(i, j) for i in range(3) for j in range(3)][1:]:
-        total = total + tap(i, j)
-    return total
-
-
-def _taps(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c f"]
-) -> list[list[Float[Array, "n h w f"]]]:
-    """Return ``x`` times each of the nine taps of ``kernel``, from one matrix product."""
-    features = kernel.shape[-1]
-    matrix = kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], 9 * features)
-    # without the barrier XLA fuses the slices into their users and repeats the product
-    product = lax.optimization_barrier(x @ matrix)
-    parts = [product[..., k * features : (k + 1) * features] for k in range(9)]
-    return [parts[0:3], parts[3:6], parts[6:9]]
-
-
-def _down(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Return ``x`` moved one row down, zeros coming in."""
-    return jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
-
-
-def _right(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Return ``x`` moved one column to the right, zeros coming in."""
-    return jnp.pad(x, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1]
-
-
-def upsample_taps(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c f"]
-) -> Float[Array, "n h2 w2 f"]:
-    """Return the transposed convolution as one matrix product to nine taps and shifted adds."""
-    n, h, w, _ = x.shape
-    t = _taps(x, kernel)
-    even_even = t[0][0] + _right(t[0][2]) + _down(t[2][0] + _right(t[2][2]))
-    even_odd = t[0][1] + _down(t[2][1])
-    odd_even = t[1][0] + _right(t[1][2])
-    even = jnp.stack([even_even, even_odd], axis=3)
-    odd = jnp.stack([odd_even, t[1][1]], axis=3)
-    interleaved = jnp.stack([even, odd], axis=2).reshape(n, 2 * h, 2 * w, kernel.shape[-1])
-    return lax.optimization_barrier(interleaved)
-
-
-def to_image_taps(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c 1"]
-) -> Float[Array, "n h w"]:
-    """Return the convolution to one channel as one matrix product to nine planes, shifted."""
-    _, h, w, c = x.shape
-    planes = lax.optimization_barrier(x @ kernel.reshape(9, c).T)
-    padded = jnp.pad(planes, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    total = padded[:, 0:h, 0:w, 0]
-    for k in range(1, 9):
-        i, j = divmod(k, 3)
-        total = total + padded[:, i : i + h, j : j + w, k]
-    return total
-
-
-def channel_sums_product(x: Float[Array, "n h w c"]) -> Float[Array, " c"]:
-    """Return the sum of each channel as a product with a row of ones (a threaded GEMM)."""
-    flat = x.reshape(-1, x.shape[-1])
-    return (jnp.ones((1, flat.shape[0]), x.dtype) @ flat)[0]
-
-
 # --- the choice ------------------------------------------------------------------------------
 
 
@@ -148,25 +67,30 @@ def depthwise(
     x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 1 c"], *, stride: int
 ) -> Float[Array, "n h2 w2 c"]:
     """Return the depthwise 3x3 SAME convolution in the backend's fast form."""
-    form = depthwise_shifts if _on_cpu() else depthwise_plain
+    form = cpu.depthwise if _on_cpu() else depthwise_plain
     return form(x, kernel, stride=stride)
+
+
+def pointwise(x: Float[Array, "n h w c"], matrix: Float[Array, "c f"]) -> Float[Array, "n h w f"]:
+    """Return the 1x1 convolution in the backend's fast form."""
+    return cpu.product(x, matrix) if _on_cpu() else x @ matrix
 
 
 def upsample(
     x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c f"]
 ) -> Float[Array, "n h2 w2 f"]:
     """Return the 3x3 transposed convolution of stride 2 in the backend's fast form."""
-    return (upsample_taps if _on_cpu() else upsample_plain)(x, kernel)
+    return (cpu.upsample if _on_cpu() else upsample_plain)(x, kernel)
 
 
 def to_image(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c 1"]) -> Float[Array, "n h w"]:
     """Return the 3x3 convolution to one channel in the backend's fast form."""
-    return (to_image_taps if _on_cpu() else to_image_plain)(x, kernel)
+    return (cpu.to_image if _on_cpu() else to_image_plain)(x, kernel)
 
 
 def channel_sums(x: Float[Array, "n h w c"]) -> Float[Array, " c"]:
     """Return the sum of each channel in the backend's fast form."""
-    return channel_sums_product(x) if _on_cpu() else x.sum((0, 1, 2))
+    return cpu.channel_sums(x) if _on_cpu() else x.sum((0, 1, 2))
 
 
 # --- modules ---------------------------------------------------------------------------------
@@ -189,7 +113,7 @@ class SeparableConv(nn.Module):
         channels = x.shape[-1]
         spatial = self.param("depthwise", _glorot, (3, 3, 1, channels))
         mixing = self.param("pointwise", _glorot, (channels, self.features))
-        return depthwise(x, spatial, stride=self.stride) @ mixing
+        return pointwise(depthwise(x, spatial, stride=self.stride), mixing)
 
 
 class Upsample(nn.Module):
