@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp_v0
 from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
@@ -70,7 +71,7 @@ def load_folder(folder: Path, config: zoo.ModelConfig) -> Model:
     """
     module = zoo.make_module(config)
     try:
-        variables = ocp.load((folder / "weights").resolve())  # orbax takes absolute paths alone
+        variables = _read_tree(folder / "weights")
     except _UNREADABLE:
         raise ValueError(f"{folder}: its weights are damaged; train or copy it anew") from None
     probe = jnp.zeros((1, 16, 16))
@@ -153,6 +154,29 @@ def replacing(place: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _read_tree(path: Path) -> Any:
+    """Return a tree of arrays from its orbax folder, other processes taking no part."""
+    context = ocp.Context()
+    if jax.process_count() > 1:
+        context.multiprocessing.primary_host = jax.process_index()
+        context.multiprocessing.active_processes = {jax.process_index()}
+    with context:
+        return ocp.load(path.resolve())  # orbax takes absolute paths alone
+
+
+def _write_alone(path: Path, tree: Any) -> None:
+    """Write a tree of arrays as an orbax folder, other processes taking no part."""
+    if jax.process_count() == 1:
+        ocp.save(path, tree, overwrite=True)
+        return
+    # v1's `save` waits for all processes whatever its context says
+    own = jax.process_index()
+    options = ocp_v0.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    handler = ocp_v0.PyTreeCheckpointHandler(multiprocessing_options=options)
+    with ocp_v0.Checkpointer(handler, multiprocessing_options=options) as writer:
+        writer.save(path, tree, force=True)
+
+
 def _write_tree(path: Path, tree: Any) -> None:
     """Write a tree of arrays as an orbax folder, whole or not at all.
 
@@ -162,7 +186,7 @@ def _write_tree(path: Path, tree: Any) -> None:
     log = logging.getLogger("absl")
     was_disabled, log.disabled = log.disabled, True  # orbax logs a failure's traceback ten times
     try:
-        ocp.save(path.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
+        _write_alone(path.resolve(), jax.tree.map(np.asarray, tree))
         # names this machine's folders, and only object stores, which cannot rename, read it
         (path / "commit_success.txt").unlink(missing_ok=True)
     except (OSError, ValueError, RuntimeError) as error:
@@ -238,7 +262,7 @@ def restore_state(folder: str | Path, template: Any) -> tuple[Any, int] | None:
     folder = Path(folder).resolve()
     for step in reversed(_steps(folder)):
         try:
-            stored = ocp.load(folder / str(step))
+            stored = _read_tree(folder / str(step))
         except _UNREADABLE:
             logging.getLogger(__name__).warning(
                 "%s is damaged: trying an older one", folder / str(step)

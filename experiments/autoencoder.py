@@ -3,6 +3,9 @@
 The full schedule is 60 000 batches of 32. On 2 CPU cores a batch of 8 takes about 0.8 s; try
 `--steps=200 --batch_size=8` (3 minutes). Stopped at any point, the same command goes on from the
 last checkpoint. The model lands in `<workdir>/<name>/`, its training state in `<workdir>/state/`.
+
+Batches are spread over all devices of all processes: under srun or mpirun as it stands, elsewhere
+with `--coordinator=host:port --processes=n --process_id=k` in each process.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from emd import checkpoint, zoo
 from emd.data import crops
 from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
+from emd.training import devices
 from experiments import config as configs
 from experiments import curves, interrupts, linear_code, provenance, training_data
 
@@ -30,6 +35,11 @@ YARDSTICK_CROPS = 512
 """Training crops that the linear code is fitted to."""
 PAPER_BATCH = 32
 """Crops a batch of the paper's schedule."""
+FREE = (
+    *("workdir", "data_dir", "minutes", "checkpoint_every"),
+    *("coordinator", "processes", "process_id"),
+)
+"""Settings that may differ when a run goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,60 +57,97 @@ class Config:
     steps: int = configs.option(60_000, "batches of the whole schedule")
     batch_size: int = configs.option(32, "crops a batch")
     seed: int = configs.option(0, "seed of weights and batches")
+    precision: str = configs.option(
+        "float32",
+        "arithmetic of the maps; weights, statistics and loss are float32 with either",
+        choices=("float32", "bfloat16"),
+    )
     workdir: str = configs.option("runs", "folder for the model and its training state")
     checkpoint_every: int = configs.option(5_000, "batches between checkpoints")
     minutes: float | None = configs.option(None, "stop after this long, to be gone on with later")
+    coordinator: str | None = configs.option(
+        None, "host:port of process 0, where several processes train one model"
+    )
+    processes: int | None = configs.option(None, "how many processes there are")
+    process_id: int | None = configs.option(None, "which of them this is, from 0")
 
 
 def run(config: Config) -> dict[str, float]:
     """Return the metrics of a model trained to its end; empty where stopped before.
+
+    Where several processes train it, process 0 alone reads, writes and prints.
 
     Raises:
         ValueError: a setting or the data will not do.
         FileNotFoundError: the data folder is missing or empty.
     """
     configs.check_counts(config, "steps", "batch_size", "checkpoint_every")
+    # before anything else of jax
+    devices.start(config.coordinator, config.processes, config.process_id)
+    mesh = devices.make_mesh(config.batch_size)
+    if mesh.size > 1 and devices.is_first():
+        print(f"training on {devices.describe()}")
     # from here on, since reading and simulating micrographs takes its share of the minutes
     deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
     model_config = zoo.find_autoencoder(config.dataset, config.latent)
-    module = Autoencoder(config.latent)
-    workdir = Path(config.workdir)
-    folder = workdir / "state" / model_config.name
-    data = training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
-    store = crops.pack(data.images, simulated_share=config.simulated_share)
+    module = Autoencoder(config.latent)  # what is measured and shipped is float32
+    folder = Path(config.workdir) / "state" / model_config.name
+    data = devices.from_first(
+        lambda: training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
+    )
+    images = crops.pack(data.images, simulated_share=config.simulated_share)
+    store = devices.put_whole(images, mesh)
     # only now: a first try that the data folder fails must not bind the next one
-    free = ("workdir", "data_dir", "minutes", "checkpoint_every")
-    configs.keep(config, folder, free=free, also={"data": data.facts["data_hash"]})
+    also = {"data": data.facts["data_hash"]}
+    devices.from_first(lambda: configs.keep(config, folder, free=FREE, also=also))
     curve = curves.Curve(folder / "learning_curve.csv")
-    state = _train(config, module, store, folder, curve, deadline)
+    trained = module.clone(dtype=jnp.dtype(config.precision))
+    state = _train(config, trained, store, mesh, folder, curve, deadline)
     if int(state.step) < config.steps:
-        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
+        if devices.is_first():
+            print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
         return {}
 
     stats = training.settle_batch_stats(
-        module, state, store, batch_size=config.batch_size, batches=SETTLE_BATCHES, seed=config.seed
+        module,
+        state,
+        store,
+        batch_size=config.batch_size,
+        batches=SETTLE_BATCHES,
+        seed=config.seed,
+        mesh=mesh,
     )
-    variables = {"params": state.params, "batch_stats": stats}
-    metrics = _measure(config, module, variables, data, store)
-    metrics["training_mse"] = float(curve.last().mean())
-    _save(config, model_config, module, variables, metrics, data, curve, state, workdir)
-    return metrics
+    variables = {"params": devices.local(state.params), "batch_stats": stats}
+
+    def finish() -> dict[str, float]:
+        metrics = _measure(config, module, variables, data, devices.local(store))
+        metrics["training_mse"] = float(curve.last().mean())
+        _save(config, model_config, variables, metrics, data, curve, int(state.reloads))
+        return metrics
+
+    return devices.from_first(finish)
 
 
 def _train(
     config: Config,
     module: Autoencoder,
     store: crops.Store,
+    mesh: Mesh,
     folder: Path,
     curve: curves.Curve,
     deadline: float | None,
 ) -> training.TrainState:
     """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
     optimiser = training.make_optimiser(config.steps)
-    state = training.init_state(jax.random.key(config.seed), module, optimiser)
-    step = training.make_step(module, optimiser, batch_size=config.batch_size, seed=config.seed)
-    began = time.monotonic()
-    bar = tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True)
+    start = training.init_state(jax.random.key(config.seed), module, optimiser)
+    state = devices.put_whole(start, mesh)
+    step = training.make_step(
+        module, optimiser, batch_size=config.batch_size, seed=config.seed, mesh=mesh
+    )
+    began, shows = time.monotonic(), devices.is_first()
+    bar = tqdm(
+        total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True, disable=not shows
+    )
     with bar, interrupts.noted() as is_interrupted:
         fitting = training.fit(
             step,
@@ -114,12 +161,13 @@ def _train(
         )
         for now, losses, first in fitting:
             state = now
-            if len(losses):
+            if len(losses) and shows:
                 curve.append(first, losses, time.monotonic() - began)
                 bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
             bar.update(first - 1 + len(losses) - bar.n)
-    if is_interrupted():
-        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
+    if devices.gathered(is_interrupted()).any():
+        if shows:
+            print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
         # for the caller too: whoever trains many models must not go on with the next
         raise KeyboardInterrupt
     return state
@@ -147,13 +195,11 @@ def _measure(
 def _save(
     config: Config,
     model_config: zoo.ModelConfig,
-    module: Autoencoder,
     variables: Any,
     metrics: dict[str, float],
     data: training_data.TrainingData,
     curve: curves.Curve,
-    state: training.TrainState,
-    workdir: Path,
+    reloads: int,
 ) -> None:
     """Write the model, its card and its curve; the training state stays."""
     facts = {
@@ -161,15 +207,18 @@ def _save(
         "full_schedule": str(zoo.FULL_SCHEDULE["autoencoder"]),
         "batch_size": str(config.batch_size),
         "seed": str(config.seed),
+        "precision": config.precision,
         "training_minutes": f"{curve.seconds / 60:.1f}",
-        "reloads": str(int(state.reloads)),
-        "parameters": str(sum(p.size for p in jax.tree.leaves(state.params))),
+        "reloads": str(reloads),
+        "parameters": str(sum(p.size for p in jax.tree.leaves(variables["params"]))),
         **{name: f"{value:.6g}" for name, value in metrics.items()},
         **data.facts,
         **provenance.facts(),
+        **({"devices": devices.describe()} if jax.device_count() > 1 else {}),
     }
-    model = checkpoint.Model(model_config, module, variables, facts)
-    folder = checkpoint.save(model, workdir, text=card_text(config, metrics), curve=curve.thinned())
+    model = checkpoint.Model(model_config, Autoencoder(config.latent), variables, facts)
+    text = card_text(config, metrics)
+    folder = checkpoint.save(model, config.workdir, text=text, curve=curve.thinned())
     try:
         window = max(1, min(5000, config.steps // 12))
         png = folder / "learning_curve.png"

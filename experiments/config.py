@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from absl import app, flags, logging
 
+from emd.training import devices
+
 _DEFINE: dict[type, Callable[..., Any]] = {
     bool: flags.DEFINE_boolean,
     int: flags.DEFINE_integer,
@@ -146,21 +148,24 @@ def main(run: Callable[[ConfigT], Mapping[str, float]], cls: type[ConfigT]) -> N
     """
     define_flags(cls)
 
+    def checked(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise ValueError(f"unexpected argument {argv[1]!r}: options are written --name=value")
+        results = run(from_flags(cls))
+        for name, value in results.items() if devices.is_first() else ():
+            print(f"{name} {value:.6g}")
+
     def guarded(argv: list[str]) -> None:
-        try:
-            if len(argv) > 1:
-                raise ValueError(
-                    f"unexpected argument {argv[1]!r}: options are written --name=value"
-                )
-            for name, value in run(from_flags(cls)).items():
-                print(f"{name} {value:.6g}")
-        except KeyboardInterrupt:
-            _exit("interrupted", 130)
-        # FormatError is a ValueError, FileNotFoundError an OSError, as is a full disk; training
-        # that diverges is an ArithmeticError.
-        except (ValueError, OSError, ArithmeticError) as error:
-            logging.debug("traceback of the error below", exc_info=True)
-            _exit(str(error), 1)
+        with devices.ending_together():
+            try:
+                checked(argv)
+            except KeyboardInterrupt:
+                _exit("interrupted", 130)
+            # FormatError is a ValueError, FileNotFoundError an OSError, as is a full disk;
+            # training that diverges is an ArithmeticError.
+            except (ValueError, OSError, ArithmeticError) as error:
+                logging.debug("traceback of the error below", exc_info=True)
+                _exit(str(error), 1)
 
     app.run(guarded, flags_parser=_parse)
 

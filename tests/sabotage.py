@@ -34,6 +34,7 @@ class Break(NamedTuple):
 
 
 LAYERS = "emd/models/layers.py"
+CPU = "emd/models/cpu.py"
 AUTOENCODER = "emd/models/autoencoder.py"
 PIXELWISE = "emd/models/pixelwise.py"
 NORMALISE = "emd/data/normalise.py"
@@ -48,10 +49,24 @@ BREAKS = [
     # --- layers ---
     Break(
         "the transposed convolution's shift is left out",
-        LAYERS,
-        "even_odd = t[0][1] + _down(t[2][1])",
-        "even_odd = t[0][1] + t[2][1]",
+        CPU,
+        "((1 - row, 0), (1 - column, 0))",
+        "((0, 1 - row), (0, 1 - column))",
         "test_layers.py::test_upsample_is_its_definition",
+    ),
+    Break(
+        "the transposed convolution's gradient sees rows beyond the image",
+        CPU,
+        "axis=1) * inside",
+        "axis=1)",
+        "test_layers.py::test_upsample_gradient_is_the_same_in_any_blocks",
+    ),
+    Break(
+        "bfloat16 is not computed in",
+        AUTOENCODER,
+        "x[..., None].astype(self.dtype)",
+        "x[..., None]",
+        "test_autoencoder.py::test_bfloat16_keeps_weights_statistics_and_images_in_float32",
     ),
     Break(
         "the transposed convolution's plain form is not flipped",
@@ -62,7 +77,7 @@ BREAKS = [
     ),
     Break(
         "SAME pads the depthwise convolution's odd pixel first",
-        LAYERS,
+        CPU,
         "(pad_h // 2, pad_h - pad_h // 2)",
         "(pad_h - pad_h // 2, pad_h // 2)",
         "test_layers.py::test_separable_is_depthwise_then_pointwise",
@@ -271,7 +286,7 @@ BREAKS = [
     Break(
         "a resumed run starts anew",
         TRAINING,
-        "    if found:\n        state = found[0]\n",
+        "    if found:\n        state = devices.put(found[0], sharding)\n",
         "",
         "test_training_autoencoder.py::test_stopped_and_gone_on_with_equals_straight_through",
     ),
@@ -292,7 +307,7 @@ BREAKS = [
     Break(
         "a reload forgets its count",
         TRAINING,
-        "return state._replace(reloads=jnp.asarray(reloads, initial.reloads.dtype))",
+        "return state._replace(reloads=jnp.asarray(reloads, jnp.int32))",
         "return state",
         "test_training_autoencoder.py::test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint",
     ),
@@ -342,8 +357,8 @@ BREAKS = [
     Break(
         "a model is removed before the new one is complete",
         CHECKPOINT,
-        "    work = Path(tempfile.mkdtemp(",
-        "    shutil.rmtree(root / name, ignore_errors=True)\n    work = Path(tempfile.mkdtemp(",
+        "        yield work\n",
+        "        shutil.rmtree(place, ignore_errors=True)\n        yield work\n",
         "test_checkpoint.py::test_a_full_disk_keeps_the_model_that_was_there",
     ),
     Break(

@@ -163,3 +163,27 @@ def test_sides_that_are_no_multiple_of_eight_are_refused(model, shape):
     module, variables, _ = model
     with pytest.raises(ValueError, match=f"{shape[1]}x{shape[2]} px: sides must be multiples of 8"):
         module.apply(variables, jnp.zeros(shape))
+
+
+def test_bfloat16_keeps_weights_statistics_and_images_in_float32(model):
+    module, variables, _ = model
+    x = jnp.asarray(images(2, 32, 32))
+
+    def step(module):
+        def loss(params):
+            y, new = module.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return jnp.mean((y - x) ** 2), (y, new)
+
+        (mse, (y, new)), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(
+            variables["params"]
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves((mse, y, new, grads))} == {jnp.dtype("f4")}
+        return float(mse), np.asarray(y)
+
+    exact, rounded = step(module), step(module.clone(dtype=jnp.bfloat16))
+    # 8 bits of mantissa: a rounding of 2^-9 a layer
+    assert exact[0] == pytest.approx(rounded[0], rel=0.02)
+    difference = np.abs(exact[1] - rounded[1]).max() / np.abs(exact[1]).max()
+    assert 1e-4 < difference < 0.05

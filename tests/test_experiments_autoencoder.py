@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -170,7 +171,7 @@ config.main(autoencoder.run, autoencoder.Config)
 """
 
 
-def start(data_dir, workdir):
+def start(data_dir, workdir, *more):
     flags = [
         "--dataset=tem",
         "--latent=1",
@@ -180,6 +181,7 @@ def start(data_dir, workdir):
         "--batch_size=1",
         "--checkpoint_every=5",
         f"--workdir={workdir}",
+        *more,
     ]
     cache = {
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
@@ -234,3 +236,45 @@ def test_killed_or_interrupted_and_run_again_equals_straight_through(data_dir, t
         for w in (broken, straight)
     ]
     np.testing.assert_array_equal(*rows)
+
+
+def start_two(data_dir, workdir):
+    """Two processes without a shared folder to work in."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        where = [f"--coordinator=127.0.0.1:{probe.getsockname()[1]}", "--processes=2"]
+    return [
+        start(data_dir, workdir / str(k), *where, f"--process_id={k}", "--batch_size=2")
+        for k in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_model_where_the_first_is(data_dir, tmp_path):
+    first, second = start_two(data_dir, tmp_path)
+    said = [process.communicate(timeout=500) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "training on 2 devices in 2 processes" in said[0][0]
+    assert all(line.startswith("[Gloo]") for line in said[1][0].splitlines())
+    assert "devices: 2 devices in 2 processes" in (tmp_path / "0/tem_latent1/card.md").read_text()
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_the_other(data_dir, tmp_path, victim):
+    both = start_two(data_dir, tmp_path)
+    wait_for(tmp_path / "0" / "state" / "tem_latent1" / "10", both[0])
+    both[victim].kill()
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert both[1 - victim].returncode not in (0, None)
+    assert said[1 - victim]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_at_one_batch(data_dir, tmp_path):
+    both = start_two(data_dir, tmp_path)
+    wait_for(tmp_path / "0" / "state" / "tem_latent1" / "10", both[0])
+    both[1].terminate()
+    assert "interrupted" in finish(both[0], 130)
+    assert "interrupted" in finish(both[1], 130)

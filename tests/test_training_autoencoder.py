@@ -1,5 +1,6 @@
 """Autoencoder training: loss, step, the loop that resumes, and the statistics at its end."""
 
+import functools
 import itertools
 import logging
 
@@ -121,7 +122,7 @@ def run(trainer, store, folder, steps=6, stop_after=None, **options):
     _, step, start = trainer
     done, found = itertools.count(1), []
     stop = (lambda: next(done) >= stop_after) if stop_after else (lambda: False)
-    options = {"checkpoint_every": 4} | options
+    options = {"checkpoint_every": 4, "dispatch_s": 0.0} | options  # a batch a dispatch
     fitting = training.fit(step, start(), store, steps=steps, folder=folder, stop=stop, **options)
     for state, losses, first in fitting:
         found += [(first + k, float(loss)) for k, loss in enumerate(losses)]
@@ -153,6 +154,22 @@ def test_stopped_and_gone_on_with_equals_straight_through(
     second, state = run(trainer, store, tmp_path)
     assert first + second == straight[0]
     jax.tree.map(np.testing.assert_array_equal, state, straight[1])
+
+
+@pytest.mark.parametrize("stop_after", [None, 2])
+def test_however_a_run_is_cut_into_dispatches_it_is_the_same(
+    trainer, store, straight, tmp_path, stop_after
+):
+    """Bit for bit, in one program: 1, 3 and 2 batches, or 1, 3, a stop, then 1 and 1."""
+    compiled = training.run._cache_size()
+    found, _ = run(trainer, store, tmp_path, stop_after=stop_after, dispatch_s=1e6)
+    rest, state = run(trainer, store, tmp_path, dispatch_s=1e6)
+    assert len(found) == (4 if stop_after else 6)
+    assert found + rest == straight[0]
+    if not stop_after:
+        state = jax.tree.map(np.array, checkpoint.restore_state(tmp_path, state)[0])
+    jax.tree.map(np.testing.assert_array_equal, state, straight[1])
+    assert training.run._cache_size() == compiled
 
 
 def test_a_finished_run_is_not_repeated(trainer, store, straight):
@@ -195,28 +212,20 @@ def small():
 def make_small_step(bad, spoil=lambda step, reloads: False):
     """A step whose loss is not finite where `bad(batch, reloads)`, donating its state."""
 
-    @jax.jit
-    def update(state):
-        return state._replace(
-            params={"w": state.params["w"] * 1.5 + state.step + 10.0 * state.reloads},
-            step=state.step + 1,
-        )
-
-    update = jax.jit(update, donate_argnums=0)
-
+    @functools.partial(jax.jit, donate_argnums=0)
     def step(state, store):
-        number, reloads = int(state.step) + 1, int(state.reloads)
-        state = update(state)
-        if spoil(number, reloads):
-            state = state._replace(params={"w": jnp.full(3, jnp.nan)})
-        return state, jnp.float32(jnp.nan if bad(number, reloads) else number)
+        number, reloads = state.step + 1, state.reloads
+        w = state.params["w"] * 1.5 + state.step + 10.0 * reloads
+        w = jnp.where(spoil(number, reloads), jnp.nan, w)
+        loss = jnp.where(bad(number, reloads), jnp.nan, number.astype(jnp.float32))
+        return state._replace(params={"w": w}, step=number), loss
 
     return step
 
 
-def fit_small(folder, step, *, steps=12, every=4):
+def fit_small(folder, step, *, steps=12, every=4, **options):
     fitting = training.fit(
-        step, small(), NO_STORE, steps=steps, folder=folder, checkpoint_every=every
+        step, small(), NO_STORE, steps=steps, folder=folder, checkpoint_every=every, **options
     )
     found = {}  # a batch that is done again replaces itself, as in a curve
     for state, losses, first in fitting:
@@ -233,7 +242,7 @@ def expected_small(reloads_of_batch):
 
 
 def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint(tmp_path, caplog):
-    bad = make_small_step(lambda number, reloads: number == 7 and reloads == 0)
+    bad = make_small_step(lambda number, reloads: (number == 7) & (reloads == 0))
     with caplog.at_level(logging.WARNING):
         found, state = fit_small(tmp_path, bad)
     assert [n for n, _ in found] == list(range(1, 13))
@@ -247,7 +256,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_checkpoint(tmp_path, caplog)
 
 def test_without_a_checkpoint_it_goes_back_to_the_start_as_often_as_needed(tmp_path):
     """The start survives its own donation, twice."""
-    bad = make_small_step(lambda number, reloads: number == 3 and reloads < 3)
+    bad = make_small_step(lambda number, reloads: (number == 3) & (reloads < 3))
     found, state = fit_small(tmp_path, bad)
     assert [n for n, _ in found] == list(range(1, 13))
     np.testing.assert_allclose(state.params["w"], expected_small(12 * [3]))
@@ -265,13 +274,13 @@ def test_reloads_are_bounded(tmp_path):
 
 
 def test_exactly_the_bound_is_allowed(tmp_path):
-    bad = make_small_step(lambda number, reloads: number == 6 and reloads < MAX_RELOADS)
+    bad = make_small_step(lambda number, reloads: (number == 6) & (reloads < MAX_RELOADS))
     assert int(fit_small(tmp_path, bad)[1].reloads) == MAX_RELOADS == 5
 
 
 def test_the_count_is_saved(tmp_path):
     """A resumed run neither forgets its reloads nor repeats the bad batch's key."""
-    bad = make_small_step(lambda number, reloads: number == 6 and reloads == 0)
+    bad = make_small_step(lambda number, reloads: (number == 6) & (reloads == 0))
     fit_small(tmp_path, bad, steps=8)
     assert int(checkpoint.restore_state(tmp_path, small())[0].reloads) == 1
     _, state = fit_small(tmp_path, make_small_step(lambda *_: False), steps=12)
@@ -282,7 +291,7 @@ def test_the_count_is_saved(tmp_path):
 def test_a_state_that_is_not_finite_is_never_a_checkpoint(tmp_path):
     """The last update before a checkpoint may spoil the state after a finite loss."""
     step = make_small_step(
-        lambda *_: False, spoil=lambda number, reloads: (number, reloads) == (8, 0)
+        lambda *_: False, spoil=lambda number, reloads: (number == 8) & (reloads == 0)
     )
     _, state = fit_small(tmp_path, step)
     assert int(state.reloads) == 1

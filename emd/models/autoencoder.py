@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from emd.models.layers import DECAY, BatchNorm, SeparableConv, ToImage, Upsample
@@ -25,14 +27,15 @@ class Encoder(nn.Module):
 
     latent: int
     decay: float = DECAY
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w"], *, train: bool) -> Float[Array, "n hl wl d"]:
         """Return latents, 8 times smaller a side, >= 0."""
-        y = x[..., None]
+        y = x[..., None].astype(self.dtype)
         for features, stride in ((64, 2), (128, 2), (256, 2), (self.latent, 1)):
             y = nn.relu(BatchNorm(self.decay)(SeparableConv(features, stride)(y), train=train))
-        return y
+        return y.astype(jnp.float32)
 
 
 class Decoder(nn.Module):
@@ -45,11 +48,12 @@ class Decoder(nn.Module):
     """
 
     decay: float = DECAY
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, latent: Float[Array, "n hl wl d"], *, train: bool) -> Float[Array, "n h w"]:
         """Return images, 8 times larger a side."""
-        y = latent
+        y = latent.astype(self.dtype)
         for features in (256, 128):
             y = nn.relu(BatchNorm(self.decay)(Upsample(features)(y), train=train))
         y = nn.relu(Upsample(64, use_bias=True)(y))
@@ -62,16 +66,20 @@ class Autoencoder(nn.Module):
     Sides must be multiples of 8. Variables: ``params`` and ``batch_stats``; with ``train=True``
     apply with ``mutable=["batch_stats"]``.
 
+    Maps are of ``dtype``, float32 or bfloat16; images, latents, weights and statistics are float32
+    with either.
+
     Source: paper section 2.1. Compression is 64:``latent`` in numbers stored.
     """
 
     latent: int
     decay: float = DECAY
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Build the two halves."""
-        self.encoder = Encoder(self.latent, self.decay)
-        self.decoder = Decoder(self.decay)
+        self.encoder = Encoder(self.latent, self.decay, self.dtype)
+        self.decoder = Decoder(self.decay, self.dtype)
 
     def __call__(self, x: Float[Array, "n h w"], *, train: bool = False) -> Float[Array, "n h w"]:
         """Return the restored images."""

@@ -51,15 +51,19 @@ def _product_forward(x: Array, matrix: Array) -> tuple[Array, tuple[Array, Array
 def _product_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     # without the barrier XLA computes both anew for each use, in the order of their transposes
     (x, matrix), dy = lax.optimization_barrier((saved, dy))
-    return dy @ matrix.T, _gram(x, dy)
+    return dy @ matrix.T, _gram(x, dy).astype(matrix.dtype)
 
 
 product.defvjp(_product_forward, _product_backward)
 
 
 def _gram(x: Float[Array, "*pixels c"], dy: Float[Array, "*pixels f"]) -> Float[Array, "c f"]:
-    """Return the sum over pixels of x times dy: XLA transposes the first, so the smaller is it."""
+    """Return the sum over pixels of x times dy in float32.
+
+    XLA transposes the first factor, so the smaller one comes first.
+    """
     over_pixels = (tuple(range(x.ndim - 1)),) * 2, ((), ())
+    x, dy = x.astype(jnp.float32), dy.astype(jnp.float32)
     if x.shape[-1] <= dy.shape[-1]:
         return lax.dot_general(x, dy, over_pixels)
     return lax.dot_general(dy, x, over_pixels).T
@@ -119,9 +123,9 @@ def _upsample_backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Ar
         dx = lax.dynamic_update_slice_in_dim(dx, part, i * block, axis=1)
         return dx, dkernel + _gram(rows, columns)
 
-    start = jnp.zeros_like(x), jnp.zeros((c, 9 * f), x.dtype)
+    start = jnp.zeros_like(x), jnp.zeros((c, 9 * f))
     dx, dkernel = lax.fori_loop(0, h // block, one, start)
-    return dx, dkernel.reshape(c, 3, 3, f).transpose(1, 2, 0, 3)
+    return dx, dkernel.reshape(c, 3, 3, f).transpose(1, 2, 0, 3).astype(kernel.dtype)
 
 
 upsample.defvjp(_upsample_forward, _upsample_backward)
@@ -162,6 +166,5 @@ def to_image(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c 1"]) -> Flo
 
 
 def channel_sums(x: Float[Array, "n h w c"]) -> Float[Array, " c"]:
-    """Return the sum of each channel as a product with a row of ones (a threaded GEMM)."""
-    flat = x.reshape(-1, x.shape[-1])
-    return (jnp.ones((1, flat.shape[0]), x.dtype) @ flat)[0]
+    """Return the sum of each channel, in two steps: first over rows, along unbroken memory."""
+    return x.reshape(-1, *x.shape[2:]).sum(0).sum(0)

@@ -113,7 +113,8 @@ class SeparableConv(nn.Module):
         channels = x.shape[-1]
         spatial = self.param("depthwise", _glorot, (3, 3, 1, channels))
         mixing = self.param("pointwise", _glorot, (channels, self.features))
-        return pointwise(depthwise(x, spatial, stride=self.stride), mixing)
+        spread = depthwise(x, spatial.astype(x.dtype), stride=self.stride)
+        return pointwise(spread, mixing.astype(x.dtype))
 
 
 class Upsample(nn.Module):
@@ -126,11 +127,11 @@ class Upsample(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 f"]:
         """Return the feature maps, twice as large a side."""
         kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], self.features))
-        y = upsample(x, kernel)
+        y = upsample(x, kernel.astype(x.dtype))
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return y + bias[None, None, None]
+        return y + bias.astype(x.dtype)[None, None, None]
 
 
 class ToImage(nn.Module):
@@ -141,12 +142,15 @@ class ToImage(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w"]:
-        """Return images without a channel axis."""
-        return to_image(x, self.param("kernel", _glorot, (3, 3, x.shape[-1], 1)))
+        """Return images without a channel axis, in float32."""
+        kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], 1))
+        return to_image(x, kernel.astype(x.dtype)).astype(jnp.float32)
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all but the channel axis, statistics threaded explicitly.
+
+    Statistics are float32 whatever the maps are, and so are the numbers in between.
 
     In training it uses the batch's mean and (biased) variance and moves the running ones towards
     them by ``1 - decay``; otherwise it uses the running ones alone.
@@ -166,13 +170,15 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", partial(jnp.ones, shape))
         if train:
             count = x.size // x.shape[-1]
-            mean = channel_sums(x) / count
+            precise = x.astype(jnp.float32)
+            mean = channel_sums(precise) / count
             # cancellation can leave a tiny negative variance for a constant channel
-            var = jnp.maximum(channel_sums(x * x) / count - mean * mean, 0)
+            var = jnp.maximum(channel_sums(precise * precise) / count - mean * mean, 0)
             if not self.is_initializing():
                 running_mean.value += (1 - self.decay) * (mean - running_mean.value)
                 running_var.value += (1 - self.decay) * (var - running_var.value)
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * lax.rsqrt(var + EPSILON)
-        return x * factor[None, None, None] + (bias - mean * factor)[None, None, None]
+        y = x * factor[None, None, None] + (bias - mean * factor)[None, None, None]
+        return y.astype(x.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +13,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from emd import checkpoint
 from emd.data import crops
 from emd.models.autoencoder import Autoencoder
+from emd.training import devices
 from emd.training.loss import huberised
 from emd.training.schedule import stepped_quadratic
 
 MAX_RELOADS = 5
 """How often a run may go back to its last checkpoint after a loss that is not finite."""
+
+MAX_CHUNK = 1000
+"""Most batches in one dispatch."""
+DISPATCH_S = 4.0
+"""How long a dispatch lasts, about: on a CPU the working memory is mapped anew for each."""
 
 
 class TrainState(NamedTuple):
@@ -66,13 +73,24 @@ def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0
 
 
 def make_step(
-    module: Autoencoder, optimiser: optax.GradientTransformation, *, batch_size: int, seed: int
+    module: Autoencoder,
+    optimiser: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    seed: int,
+    side_px: int = crops.SIDE_PX,
+    mesh: Mesh | None = None,
 ) -> Step:
-    """Return the jitted step: state and store in, next state and the batch's MSE out."""
+    """Return the jitted step: state and store in, next state and the batch's MSE out.
+
+    With a mesh the batch is spread over its devices, from the drawing of crops on; XLA then sums
+    gradients and the statistics of batch normalisation over all of them.
+    """
 
     def step(state: TrainState, store: crops.Store) -> tuple[TrainState, Float[Array, ""]]:
         key = batch_key(seed, state.step, state.reloads)
-        batch = crops.sample(key, store, batch=batch_size)
+        drawn = crops.sample(key, store, batch=batch_size, side=side_px)
+        batch = devices.spread(drawn, mesh)
 
         def loss_fn(params: Any) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Any]]:
             restored, new = module.apply(
@@ -81,15 +99,38 @@ def make_step(
                 train=True,
                 mutable=["batch_stats"],
             )
-            mse = jnp.mean((restored - batch) ** 2)
+            mse = jnp.mean((restored.astype(jnp.float32) - batch) ** 2)
             return huberised(mse), (mse, new["batch_stats"])
 
         (_, (mse, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, stats, opt_state, state.step + 1, state.reloads), mse
+        after = TrainState(params, stats, opt_state, state.step + 1, state.reloads)
+        return devices.whole((after, mse), mesh)
 
     return jax.jit(step, donate_argnums=0)
+
+
+# The number of batches is an argument, not a length of a scan: one program, and so the same
+# rounding, wherever a run is cut into dispatches.
+@functools.partial(jax.jit, static_argnames="step", donate_argnames="state")
+def run(
+    step: Step, state: TrainState, store: crops.Store, count: Int[Array, ""]
+) -> tuple[TrainState, Float[Array, " k"]]:
+    """Return the state after ``count`` steps in one program, and ``MAX_CHUNK`` losses.
+
+    The losses after the first ``count`` are zeros.
+    """
+
+    def body(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        state, losses = carry
+        state, loss = step(state, store)
+        return state, losses.at[i].set(loss)
+
+    done: tuple[TrainState, Array] = jax.lax.fori_loop(
+        0, count, body, (state, jnp.zeros(MAX_CHUNK))
+    )
+    return done
 
 
 def fit(
@@ -102,48 +143,52 @@ def fit(
     checkpoint_every: int,
     deadline: float | None = None,
     stop: Callable[[], bool] = lambda: False,
+    dispatch_s: float = DISPATCH_S,
 ) -> Iterator[tuple[TrainState, Float[np.ndarray, " k"], int]]:
     """Yield (state, losses of the batches just done, first batch's number) until done or stopped.
 
     Starts from the newest checkpoint of ``folder`` if there is one: the first yield says where,
-    without losses. A checkpoint is written every
-    ``checkpoint_every`` batches, at the end, when ``stop()`` says so, and at ``deadline``
-    (``time.monotonic`` seconds). After a loss that is not finite it goes on from the last
-    checkpoint, logging it; first batch numbers then go back.
+    without losses. Then as many batches as last ``dispatch_s`` seconds go in one program, nothing
+    read in between. A checkpoint is written every ``checkpoint_every`` batches, at the end, when
+    ``stop()`` says so in any process, and at ``deadline`` (``time.monotonic`` seconds). After a
+    loss that is not finite it goes on from the last checkpoint, logging it; first batch numbers
+    then go back.
+
+    State and store stay on the devices where they lie.
 
     Raises:
         DivergedError: after more than ``MAX_RELOADS`` such losses.
     """
     initial = jax.tree.map(np.asarray, state)  # survives donation
-    found = checkpoint.restore_state(folder, initial)
+    sharding = state.step.sharding
+    found = devices.from_first(lambda: checkpoint.restore_state(folder, initial))
     if found:
-        state = found[0]
+        state = devices.put(found[0], sharding)
     reloads = int(state.reloads)
     yield state, np.zeros(0, np.float32), int(state.step) + 1
+    pace = 1
     while (done := int(state.step)) < steps:
-        losses, began = [], time.monotonic()
-        for number in itertools.count(done + 1):
-            state, loss = step(state, store)
-            losses.append(loss)
-            # one batch stays queued: the device is never idle, nor the clock fooled
-            losses[max(len(losses) - 2, 0)].block_until_ready()
-            over = stop() or (deadline is not None and time.monotonic() > deadline)
-            at_checkpoint = number % checkpoint_every == 0 or number == steps or over
-            # a yield every second or so keeps the device fed between reads of the loss
-            if at_checkpoint or len(losses) >= 1000 or time.monotonic() - began > 1:
-                break
-        values = np.asarray(jnp.stack(losses))
+        began = time.monotonic()
+        count = min(pace, steps - done, checkpoint_every - done % checkpoint_every)
+        state, losses = run(step, state, store, jnp.int32(count))
+        values = np.asarray(losses)[:count]
+        last, now = done + count, time.monotonic()
+        # clocks and signals differ between processes, what they do next must not
+        over, fitting = deadline is not None and now > deadline, count * dispatch_s / (now - began)
+        agreed = devices.gathered(over or stop(), int(np.clip(fitting, 1, MAX_CHUNK)))
+        over, pace = bool(agreed[:, 0].any()), int(agreed[0, 1])
+        at_checkpoint = last % checkpoint_every == 0 or last == steps or over
         bad = ~np.isfinite(values)
         # the last update may have spoilt the state after a loss that was still finite
         if bad.any() or (at_checkpoint and not _is_finite(state)):
             reloads += 1
-            batch = done + 1 + int(np.argmax(bad)) if bad.any() else number
-            state = _reload(folder, initial, reloads, batch)
+            batch = done + 1 + int(np.argmax(bad)) if bad.any() else last
+            state = devices.put(_reload(folder, initial, reloads, batch), sharding)
             continue
         # before the checkpoint, so that what is written of these losses never lags behind it
         yield state, values, done + 1
         if at_checkpoint:
-            checkpoint.save_state(folder, state, number)
+            devices.from_first(functools.partial(checkpoint.save_state, folder, state, last))
         if over:
             return
 
@@ -159,8 +204,8 @@ def _reload(folder: str | Path, initial: TrainState, reloads: int, batch: int) -
             f"the loss was not finite {reloads} times (last at batch {batch}): "
             "look at the training data, or try another --seed"
         )
-    found = checkpoint.restore_state(folder, initial)
-    state = found[0] if found else jax.tree.map(jnp.asarray, initial)
+    found = devices.from_first(lambda: checkpoint.restore_state(folder, initial))
+    state: TrainState = found[0] if found else initial
     logging.getLogger(__name__).warning(
         "loss not finite at batch %d: back to batch %d (%d of at most %d times)",
         batch,
@@ -168,7 +213,7 @@ def _reload(folder: str | Path, initial: TrainState, reloads: int, batch: int) -
         reloads,
         MAX_RELOADS,
     )
-    return state._replace(reloads=jnp.asarray(reloads, initial.reloads.dtype))
+    return state._replace(reloads=jnp.asarray(reloads, jnp.int32))
 
 
 def settle_batch_stats(
@@ -179,6 +224,7 @@ def settle_batch_stats(
     batch_size: int,
     batches: int,
     seed: int,
+    mesh: Mesh | None = None,
 ) -> Any:
     """Return batch statistics averaged over training batches under the final weights.
 
@@ -190,16 +236,18 @@ def settle_batch_stats(
     # with no decay the statistics that come back are the batch's own
     of_batch = module.clone(decay=0.0)
 
+    # arguments, not constants of the program, which cannot lie on another process's devices
     @jax.jit
-    def statistics(number: Int[Array, ""]) -> Any:
-        batch = crops.sample(batch_key(seed + 1, number), store, batch=batch_size)
+    def statistics(state: TrainState, store: crops.Store, number: Int[Array, ""]) -> Any:
+        drawn = crops.sample(batch_key(seed + 1, number), store, batch=batch_size)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
+        batch = devices.spread(drawn, mesh)
         new = of_batch.apply(variables, batch, train=True, mutable=["batch_stats"])[1]
-        return _moments(new["batch_stats"])
+        return devices.whole(_moments(new["batch_stats"]), mesh)
 
-    sums = statistics(jnp.int32(0))
+    sums = jax.tree.map(np.asarray, statistics(state, store, jnp.int32(0)))
     for number in range(1, batches):
-        sums = jax.tree.map(jnp.add, sums, statistics(jnp.int32(number)))
+        sums = jax.tree.map(np.add, sums, statistics(state, store, jnp.int32(number)))
     return _from_moments(jax.tree.map(lambda s: s / batches, sums))
 
 
@@ -216,7 +264,7 @@ def _moments(stats: Any) -> Any:
 
 def _from_moments(moments: Any) -> Any:
     return jax.tree.map(
-        lambda s: {"mean": s["mean"], "var": jnp.maximum(s["var"] - s["mean"] ** 2, 0)},
+        lambda s: {"mean": s["mean"], "var": np.maximum(s["var"] - s["mean"] ** 2, 0)},
         moments,
         is_leaf=_is_norm,
     )
