@@ -7,28 +7,20 @@ calibration and metadata kept, and what was done recorded.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float
 
 import emd
+from emd.apply import HALO_PX, network, reader, restoring, run, tiling_of
 from emd.checkpoint import Model, fingerprint
-from emd.data.intensity import Frame, Outcome, finish, for_device, prepare
+from emd.data.intensity import Outcome, finish, prepare
 from emd.data.micrograph import Micrograph
-from emd.data.normalise import Scale, denormalise, normalise
-from emd.data.pixels import bands, reflected
-from emd.models.autoencoder import REACH_PX, STRIDE
-from emd.models.pixelwise import MLP, Folded, Kernel, apply_folded, fold
-from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stream
-
-TILE_PX = 512
-_HALO_PX = -(-REACH_PX // STRIDE) * STRIDE
+from emd.data.normalise import Scale, denormalise
+from emd.data.pixels import bands
+from emd.models.autoencoder import STRIDE
+from emd.tiling import Tile, gather, paste, stream
 
 
 class Report(NamedTuple):
@@ -84,17 +76,17 @@ class Encoded(NamedTuple):
 
 @overload
 def denoise(
-    micrograph: Micrograph, model: Model, *, tile_px: int = ..., despike: bool = ...
+    micrograph: Micrograph, model: Model, *, tile_px: int | None = ..., despike: bool = ...
 ) -> Micrograph: ...
 @overload
 def denoise(
-    micrograph: np.ndarray, model: Model, *, tile_px: int = ..., despike: bool = ...
+    micrograph: np.ndarray, model: Model, *, tile_px: int | None = ..., despike: bool = ...
 ) -> np.ndarray: ...
 def denoise(
     micrograph: Micrograph | np.ndarray,
     model: Model,
     *,
-    tile_px: int = TILE_PX,
+    tile_px: int | None = None,
     despike: bool = False,
 ) -> Micrograph | np.ndarray:
     """The restored micrograph or array, of the same size and type: see `restore`."""
@@ -103,7 +95,7 @@ def denoise(
 
 
 def restore(
-    micrograph: Micrograph, model: Model, *, tile_px: int = TILE_PX, despike: bool = False
+    micrograph: Micrograph, model: Model, *, tile_px: int | None = None, despike: bool = False
 ) -> Restored:
     """The restored micrograph, of the same size, type and calibration, and what was done to it.
 
@@ -116,8 +108,9 @@ def restore(
     Args:
       micrograph: of any size from one pixel up; each frame of a stack is restored by itself.
       model: as `emd.checkpoint.load` gives it.
-      tile_px: side of the pieces that are restored at a time, rounded up to a multiple of 8.
-        Bounds the memory and changes no pixel by more than rounding.
+      tile_px: side of the pieces that are restored at a time, rounded up to a multiple of 8; by
+        default what suits model and device. Bounds the memory and changes no pixel by more than
+        rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
 
     Raises:
@@ -129,17 +122,15 @@ def restore(
     """
     stack = micrograph.pixels.reshape(-1, *micrograph.pixels.shape[-2:])
     restored = np.empty(stack.shape, stack.dtype)
-    tiling = make_tiling(stack.shape[1:], frames=len(stack), tile_px=tile_px)
-    halo, call = _make_call(model)
+    engine = restoring(model)
+    tiling = tiling_of(engine, stack.shape[1:], len(stack), tile_px)
     outcomes: list[Outcome] = []
     for start in range(0, len(stack), tiling.frames):
         part = slice(start, start + tiling.frames)
         frames = [prepare(pixels, spikes=despike) for pixels in stack[part]]
         out = restored[part]
         raw = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
-        read = functools.partial(_read_tile, frames, tiling, halo, 0)
-        for tile, piece in stream(tiling.tiles(len(frames)), read, call, tiling.batch):
-            paste(raw[tile.frame], piece, tile.row, tile.column)
+        run(engine, tiling, reader(engine, tiling, frames), raw, stack.dtype)
         outcomes += [
             finish(*images, keep_mean=not model.config.published)
             for images in zip(frames, raw, stack[part], out, strict=True)
@@ -154,7 +145,9 @@ def restore(
     return Restored(result, report)
 
 
-def encode(micrograph: Micrograph | np.ndarray, model: Model, *, tile_px: int = TILE_PX) -> Encoded:
+def encode(
+    micrograph: Micrograph | np.ndarray, model: Model, *, tile_px: int | None = None
+) -> Encoded:
     """The latents of a whole micrograph, reflected beyond its border, each cell once.
 
     Raises:
@@ -167,15 +160,16 @@ def encode(micrograph: Micrograph | np.ndarray, model: Model, *, tile_px: int = 
     frame = prepare(pixels, spikes=False)
     latent = np.empty(_latent_shape(pixels.shape, model), np.float32)
     padded = (latent.shape[0] * STRIDE, latent.shape[1] * STRIDE)
-    tiling = make_tiling(padded, frames=1, tile_px=tile_px)
-    read = functools.partial(_read_tile, [frame], tiling, _HALO_PX, -STRIDE)
-    call = _make_network(model, "encode", _HALO_PX // STRIDE)
-    for tile, piece in stream(tiling.tiles(1), read, call, tiling.batch):
-        paste(latent, piece, tile.row // STRIDE, tile.column // STRIDE)
+    engine = network(model, "encode", HALO_PX // STRIDE)
+    tiling = tiling_of(engine, padded, 1, tile_px)
+    read = reader(engine, tiling, [frame], offset=-STRIDE)
+    run(engine, tiling, read, latent[None], pixels.dtype, cell=STRIDE)
     return Encoded(latent, (pixels.shape[0], pixels.shape[1]), frame.scale)
 
 
-def decode(encoded: Encoded, model: Model, *, tile_px: int = TILE_PX) -> Float[np.ndarray, "h w"]:
+def decode(
+    encoded: Encoded, model: Model, *, tile_px: int | None = None
+) -> Float[np.ndarray, "h w"]:
     """The micrograph of latents, in counts: what `denoise` gives before it restores the mean.
 
     Raises:
@@ -189,19 +183,25 @@ def decode(encoded: Encoded, model: Model, *, tile_px: int = TILE_PX) -> Float[n
             f"for {encoded.shape[0]}x{encoded.shape[1]} pixels have {due}"
         )
 
-    def read(tile: Tile) -> tuple[np.ndarray]:
-        # tiles at the end reach beyond what is stored, where no pixel of the image depends on it
-        places = [
-            np.minimum(start // STRIDE + np.arange(side // STRIDE + 2), stored - 1)
-            for start, side, stored in zip(tile[1:], tiling.tile, due, strict=False)
-        ]
-        return (gather(encoded.latent, *places),)
-
-    tiling = make_tiling(encoded.shape, frames=1, tile_px=tile_px)
+    engine = network(model, "decode", 1)
+    tiling = tiling_of(engine, encoded.shape, 1, tile_px)
+    cells = [side // STRIDE + 2 for side in tiling.tile]
     raw = np.empty(encoded.shape, np.float32)
-    call = _make_network(model, "decode", STRIDE)
-    for tile, piece in stream(tiling.tiles(1), read, call, tiling.batch):
+
+    def read(tile: Tile, out: np.ndarray) -> tuple[()]:
+        # tiles at the end reach beyond what is stored, where no pixel of the image depends on it
+        rows, columns = (
+            np.minimum(start // STRIDE + np.arange(count), stored - 1)
+            for start, count, stored in zip(tile[1:], cells, due, strict=False)
+        )
+        gather(encoded.latent, rows, columns, lambda part, place: np.copyto(place, part), out)
+        return ()
+
+    def write(tile: Tile, piece: np.ndarray) -> None:
         paste(raw, piece, tile.row, tile.column)
+
+    inputs = np.empty((tiling.batch, *cells, due[-1]), np.float32)
+    stream(tiling.tiles(1), read, engine.call, write, inputs, workers=engine.workers)
     for band in bands(*raw.shape):
         raw[band] = denormalise(raw[band].astype(np.float64), encoded.scale)
     return raw
@@ -239,62 +239,3 @@ def _check_autoencoder(model: Model) -> None:
 def _latent_shape(shape: tuple[int, ...], model: Model) -> tuple[int, int, int]:
     # a pixel needs its own cell, the one before and, at the end of a cell, the one after
     return shape[0] // STRIDE + 2, shape[1] // STRIDE + 2, model.config.size
-
-
-# --- tiles on their way to the device --------------------------------------------------------
-
-
-def _read_tile(
-    frames: list[Frame], tiling: Tiling, halo: int, offset: int, tile: Tile
-) -> tuple[np.ndarray, np.float32, np.float32]:
-    """A tile with its halo, reflected at the border, and the scale for the device to take out.
-
-    `offset` is where in the frame the tiling begins.
-    """
-    frame = frames[tile.frame]
-    places = [
-        reflected(start + offset + np.arange(-halo, side + halo), length)
-        for start, side, length in zip(tile[1:], tiling.tile, frame.pixels.shape, strict=True)
-    ]
-    return for_device(gather(frame.pixels, *places), frame.scale)
-
-
-# --- on the device ---------------------------------------------------------------------------
-
-
-def _make_call(model: Model) -> tuple[int, Callable[..., Any]]:
-    """The halo that a model's tiles need, and what turns them into normalised restored tiles."""
-    if isinstance(model.module, Kernel | MLP):
-        folded = fold(model.module, jax.device_put(model.variables["params"]))
-        return folded.output.shape[-1] // 2, functools.partial(_slide_tiles, folded)
-    return _HALO_PX, _make_network(model, "__call__", _HALO_PX)
-
-
-def _make_network(model: Model, method: str, margin: int) -> Callable[..., Any]:
-    variables = jax.device_put(model.variables)  # once, not with every batch
-    return functools.partial(_apply_tiles, model.module, method, margin, variables)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _apply_tiles(
-    module: nn.Module,
-    method: str,
-    margin: int,
-    variables: Any,
-    x: Shaped[Array, "n h w ..."],
-    *scale: Float[Array, " n"],
-) -> Float[Array, "n i j ..."]:
-    """What a module's method makes of tiles, normalised first by `scale` if any, less `margin`."""
-    ready = normalise(x.astype(jnp.float32), Scale(*scale)) if scale else x
-    y: Float[Array, "n h w ..."] = jnp.asarray(module.apply(variables, ready, method=method))
-    return y[:, margin : y.shape[1] - margin, margin : y.shape[2] - margin]
-
-
-@jax.jit
-def _slide_tiles(
-    folded: Folded, x: Shaped[Array, "n h w"], *scale: Float[Array, " n"]
-) -> Float[Array, "n i j"]:
-    """What a kernel or an MLP makes of tiles, normalised first; its reach is lost on each side."""
-    tiles = normalise(x.astype(jnp.float32), Scale(*scale))
-    # one after the other: what a tile needs at a time is many times its size
-    return jnp.asarray(jax.lax.map(lambda tile: apply_folded(folded, tile), tiles))

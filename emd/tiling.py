@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from emd.models.autoencoder import STRIDE
+from emd.threads import share
 
-_AHEAD = 2  # batches the device may be given before the first has come back
+_ALIGNMENT = 64  # bytes
 
 
 class Tile(NamedTuple):
@@ -51,30 +52,34 @@ class Tiling(NamedTuple):
         )
 
 
-def make_tiling(shape: tuple[int, int], *, frames: int, tile_px: int) -> Tiling:
-    """A tiling with tiles no larger than `tile_px`, rounded up to 8, that waste little.
+def make_tiling(
+    shape: tuple[int, int], *, frames: int, largest: tuple[int, int], workers: int = 1
+) -> Tiling:
+    """A tiling with tiles no larger than `largest`, rounded up to 8, that waste little.
 
     Args:
       shape: height and width of a frame [px].
       frames: how many frames there are.
-      tile_px: the largest side of a tile, and its square the most pixels in a batch.
+      largest: height and width of the largest tile, and their product the most pixels in a batch.
+      workers: how many batches are on their way at once.
 
     Raises:
-      ValueError: `tile_px` is below 1.
+      ValueError: a side of `largest` is below 1.
     """
-    if tile_px < 1:
-        raise ValueError(f"tile_px is {tile_px}: give a side of at least 1 pixel")
-    sides = [_even_side(length, tile_px) for length in shape]
+    if min(largest) < 1:
+        raise ValueError(f"tile_px is {min(largest)}: give a side of at least 1 pixel")
+    sides = [_even_side(length, most) for length, most in zip(shape, largest, strict=True)]
     count = [-(-length // side) for length, side in zip(shape, sides, strict=True)]
-    frames = min(frames, max(1, tile_px**2 // (shape[0] * shape[1])))
+    area = largest[0] * largest[1]
+    frames = min(frames, max(1, workers * area // (shape[0] * shape[1])))
     tiles = frames * count[0] * count[1]
-    batches = -(-tiles // max(1, tile_px**2 // (sides[0] * sides[1])))
+    batches = -(-tiles // max(1, area // (sides[0] * sides[1])))
     return Tiling(shape, (sides[0], sides[1]), frames, -(-tiles // batches))
 
 
-def _even_side(length: int, tile_px: int) -> int:
+def _even_side(length: int, most: int) -> int:
     """The side of as few, equal tiles as cover `length`."""
-    largest = -(-tile_px // STRIDE) * STRIDE
+    largest = -(-most // STRIDE) * STRIDE
     equal = -(-length // -(-length // largest))
     return -(-equal // STRIDE) * STRIDE
 
@@ -83,11 +88,38 @@ def gather(
     image: Shaped[np.ndarray, "h w ..."],
     rows: Int[np.ndarray, " i"],
     columns: Int[np.ndarray, " j"],
-) -> Shaped[np.ndarray, "i j ..."]:
-    """The pixels at the crossings of `rows` and `columns`, without a copy of whole rows."""
-    top, left = rows.min(), columns.min()
-    part = image[top : rows.max() + 1, left : columns.max() + 1]
-    return np.asarray(part.take(rows - top, axis=0).take(columns - left, axis=1))
+    put: Callable[[Shaped[np.ndarray, "a b ..."], Shaped[np.ndarray, "a b ..."]], Any],
+    out: Shaped[np.ndarray, "i j ..."],
+) -> None:
+    """Fills `out` with the pixels at the crossings of `rows` and `columns`, block by block.
+
+    Args:
+      image: where they are read.
+      rows: numbers of rows; all but those of a border go up one by one.
+      columns: likewise.
+      put: writes its first argument, part of the image, to its second, part of `out`.
+      out: of any type that `put` can write.
+    """
+    for down, across in itertools.product(_blocks(rows), _blocks(columns)):
+        put(image[down[1]][:, across[1]], out[down[0], across[0]])
+
+
+def _blocks(places: Int[np.ndarray, " k"]) -> list[tuple[slice, slice | Int[np.ndarray, " j"]]]:
+    """The first places that go up one by one as a slice, and those before and after them."""
+    steps = np.append(np.diff(places) == 1, False)
+    first = int(steps.argmax())
+    end = first + int(steps[first:].argmin()) + 1
+    blocks: list[tuple[slice, Any]] = [
+        (slice(0, first), places[:first]),
+        (slice(first, end), slice(places[first], places[end - 1] + 1)),
+        (slice(end, len(places)), places[end:]),
+    ]
+    return [(where, which) for where, which in blocks if where.start < where.stop]
+
+
+def stacked(parts: Sequence[Any]) -> Shaped[np.ndarray, "n ..."]:
+    """Arrays of one shape as one; no copy of a single one."""
+    return np.asarray(parts[0])[None] if len(parts) == 1 else np.stack(parts)
 
 
 def paste(
@@ -100,28 +132,44 @@ def paste(
 
 def stream(
     tiles: Iterator[Tile],
-    read: Callable[[Tile], Sequence[Any]],
+    read: Callable[[Tile, Shaped[np.ndarray, "h w ..."]], Sequence[Any]],
     call: Callable[..., Any],
-    batch: int,
-) -> Iterator[tuple[Tile, Shaped[np.ndarray, "i j ..."]]]:
-    """Each tile with its result, in order, while the device works on the next ones.
+    write: Callable[[Tile, Shaped[np.ndarray, "i j ..."]], None],
+    inputs: np.ndarray,
+    *,
+    workers: int,
+) -> None:
+    """Takes each tile through the device, several batches on their way at once.
 
     Args:
       tiles: what to work on.
-      read: the inputs of one tile; they are stacked over a batch.
-      call: the device's function of stacked inputs. Returns before it is done, as jax's do.
-      batch: tiles in every call; the last is filled up, so that it is compiled only once.
+      read: fills the input of one tile, and gives numbers that go with it.
+      call: the device's function of a batch of inputs, and of their numbers.
+      write: puts a tile's result where it belongs. No two tiles may write to the same place.
+      inputs: an empty batch, of which each worker gets one like it. A last batch is filled up,
+        so that it is compiled only once.
+      workers: threads, each with one batch: while one reads or writes, the device works on
+        another's.
     """
-    pending: deque[tuple[list[Tile], Any]] = deque()
-    while group := list(itertools.islice(tiles, batch)):
-        inputs = [read(tile) for tile in group]
-        inputs += inputs[-1:] * (batch - len(inputs))
-        pending.append((group, call(*(np.stack(part) for part in zip(*inputs, strict=True)))))
-        if len(pending) > _AHEAD:
-            yield from _results(*pending.popleft())
-    while pending:
-        yield from _results(*pending.popleft())
+    own = threading.local()
+
+    def work(group: list[Tile]) -> None:
+        if not hasattr(own, "inputs"):
+            own.inputs = _aligned(inputs)
+        numbers = [read(*pair) for pair in zip(group, own.inputs, strict=False)]
+        numbers += numbers[-1:] * (len(inputs) - len(group))
+        outputs = np.asarray(
+            call(own.inputs, *(np.stack(part) for part in zip(*numbers, strict=True)))
+        )
+        for tile, piece in zip(group, outputs, strict=False):
+            write(tile, piece)
+
+    groups = iter(lambda: list(itertools.islice(tiles, len(inputs))), [])
+    share(work, groups, workers=workers)
 
 
-def _results(group: list[Tile], output: Any) -> Iterator[tuple[Tile, Any]]:
-    yield from zip(group, np.asarray(output), strict=False)
+def _aligned(like: np.ndarray) -> np.ndarray:
+    """Zeros in memory that jax uses on the CPU as it is; other memory it copies."""
+    memory = np.zeros(like.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + like.nbytes].view(like.dtype).reshape(like.shape)

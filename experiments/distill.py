@@ -1,38 +1,42 @@
-"""Distil a set of kernels or MLPs in lockstep: `python -m experiments.distill --set=tem_mlp1`.
+"""Distil sets of kernels or MLPs in lockstep: `python -m experiments.distill --set=tem_mlp1`.
 
 All members of a set see identical batches. The teacher, the paper's 16-deep autoencoder of the
-same domain, is loaded by name; its restorations of the training crops are computed once. On 2
-CPU cores a set takes one to two minutes. Stopped at any point, the same command goes on.
+same domain, is loaded by name; its restorations of the training crops are computed once for all
+sets of a domain. `--set=all` distils all nine, side by side, in one to two minutes on 2 CPU
+cores. Stopped at any point, the same command goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from emd import checkpoint, zoo
+from emd import checkpoint, threads, zoo
 from emd.data import crops
-from emd.training import autoencoder, lockstep, yardsticks
+from emd.training import autoencoder, lockstep, side_by_side
 from experiments import config as configs
-from experiments import curves, provenance, training_data
+from experiments import curves, pairs, students, training_data
 
-TEACHER_BATCH = 8
-"""Crops that the teacher restores at a time."""
+ALL = "all"
+"""In place of sets' names: every one of them."""
+
+SAVE_EVERY_S = 5
+"""Seconds between checkpoints of a set, at least."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One set's distillation; the defaults are the paper's."""
+    """The distillation of one set or several; the defaults are the paper's."""
 
-    set: str = configs.option("tem_mlp1", "set to train", choices=tuple(zoo.SETS))
+    set: str = configs.option(
+        "tem_mlp1", f"set to train, several by commas, or {ALL}: {', '.join(zoo.SETS)}"
+    )
     data_dir: str | None = configs.option(
         None, "folder with tem/ and stem/ inside; simulated micrographs without it"
     )
@@ -49,11 +53,14 @@ class Config:
     workdir: str = configs.option("runs", "folder for the models and their training state")
 
 
-class Pairs(NamedTuple):
-    """Crops and what the teacher makes of them, both in units of the crop's mean."""
+class Job(NamedTuple):
+    """A set to train: where it was left, in which folder, and its curve so far."""
 
-    noisy: Float[Array, "n s s"]
-    restored: Float[Array, "n s s"]
+    name: str
+    plan: lockstep.Plan
+    state: lockstep.State
+    folder: Path
+    curve: curves.Curve
 
 
 def run(config: Config) -> dict[str, float]:
@@ -61,173 +68,167 @@ def run(config: Config) -> dict[str, float]:
 
     Raises:
         ValueError: a setting or the data will not do.
-        FileNotFoundError: the teacher or the data folder is missing.
+        FileNotFoundError: a teacher or the data folder is missing.
+        ArithmeticError: a set diverged.
     """
     configs.check_counts(config, "steps", "batch_size", "pairs")
-    members = zoo.find_set(config.set)
-    teacher = checkpoint.load(zoo.teacher_of(config.set), root=config.teachers)
-    folder = Path(config.workdir) / "state" / config.set
-    data = training_data.prepare(members[0].domain, config.data_dir, config.simulated_share)
-    weights = checkpoint.fingerprint(teacher.variables)
-    also = {"data": data.facts["data_hash"], "teacher's weights": weights}
-    # only now: a first try that the data folder fails must not bind the next one
-    configs.keep(config, folder, free=("workdir", "teachers", "data_dir"), also=also)
-    pairs, held_out = _make_pairs(config, teacher, data)
-    plan = lockstep.make_plan(
-        [zoo.make_student(member) for member in members],
-        steps=config.steps, seed=config.seed, batch=config.batch_size,
+    names = find_names(config.set)
+    sources = _prepare(config, names)
+    for name in names:
+        _bind(config, name, sources[_domain(name)])
+    pairs_of = pairs.make(
+        list(sources.values()),
+        count=config.pairs, seed=config.seed, simulated_share=config.simulated_share,
     )  # fmt: skip
-    curve = curves.Curve(folder / "learning_curve.csv", [member.name for member in members])
-    state = _train(plan, pairs, folder, curve)
-    params = lockstep.unpad(plan, state)
-    return _save(config, members, plan, params, (pairs, held_out), data, weights, curve)
+    made = dict(zip(sources, pairs_of, strict=True))
+    found: dict[str, students.Measured] = {}
 
+    def finish(job: Job, done: side_by_side.Done) -> None:
+        found[job.name] = done.measured
+        _save(config, job, done, sources[_domain(job.name)])
 
-def _make_pairs(
-    config: Config, teacher: checkpoint.Model, data: training_data.TrainingData
-) -> tuple[Pairs, Pairs]:
-    """Return the training pairs and the held-out ones."""
-    store = crops.pack(data.images, simulated_share=config.simulated_share)
-    key = autoencoder.batch_key(config.seed + 3, jnp.int32(0))
-    sample = jax.jit(crops.sample, static_argnames="batch")
-    drawn = sample(key, store, batch=config.pairs)
-    restore = jax.jit(teacher.module.apply)
-
-    def restored(noisy: Any) -> Pairs:
-        parts = [noisy[i : i + TEACHER_BATCH] for i in range(0, len(noisy), TEACHER_BATCH)]
-        bar = tqdm(parts, desc=f"restoring crops by {teacher.config.name}", unit="batch")
-        return Pairs(
-            jnp.asarray(noisy), jnp.concatenate([restore(teacher.variables, part) for part in bar])
-        )
-
-    return restored(drawn), restored(data.held_out)
-
-
-def _train(plan: lockstep.Plan, pairs: Pairs, folder: Path, curve: curves.Curve) -> lockstep.State:
-    """Return the state at the schedule's end, going on from where a run stopped."""
-    state = lockstep.init_state(plan)
-    found = checkpoint.restore_state(folder, state)
-    state, done = found or (state, 0)
-    began = time.monotonic()
-    with tqdm(total=plan.steps, initial=done, unit="batch") as bar:
-
-        def note(state: lockstep.State, losses: Float[np.ndarray, "m i"]) -> None:
-            if not np.isfinite(losses).all():
-                raise autoencoder.DivergedError("a loss was not finite: try another --seed")
-            first = int(state.step) - losses.shape[1] + 1
-            curve.append(first, losses.T, time.monotonic() - began)
-            checkpoint.save_state(folder, state, int(state.step))
-            bar.set_postfix(mse=" ".join(f"{v:.4f}" for v in losses.mean(1)), refresh=False)
-            bar.update(losses.shape[1])
-
-        state, _ = lockstep.train(plan, state, *pairs, on_chunk=note)
-    return state
-
-
-def _save(
-    config: Config,
-    members: tuple[zoo.ModelConfig, ...],
-    plan: lockstep.Plan,
-    params: list[dict[str, Array]],
-    pairs: tuple[Pairs, Pairs],
-    data: training_data.TrainingData,
-    weights: str,
-    curve: curves.Curve,
-) -> dict[str, float]:
-    """Write each member under its name, print the table, and return the metrics."""
-    moments = yardsticks.measure_moments(*pairs[0], max(member.size for member in members))
-    closed = [
-        {"weights": jnp.asarray(moments.best(member.size), jnp.float32)} for member in members
-    ]
-    trained_on = yardsticks.evaluate(plan.members, params, *pairs[0], closed_forms=closed)
-    held_out = yardsticks.evaluate(plan.members, params, *pairs[1], closed_forms=closed)
-    _print_table(members, trained_on, held_out)
-    last = curve.last().mean(0)
-    shared = {**data.facts, **provenance.facts()}
+    _train(_open(config, names), made, finish)
     metrics = {}
-    for i, member in enumerate(members):
-        facts = {
-            "batches": str(config.steps),
-            "full_schedule": str(zoo.FULL_SCHEDULE[member.family]),
-            "batch_size": str(config.batch_size),
-            "seed": str(config.seed),
-            "pairs": str(config.pairs),
-            "teacher": zoo.teacher_of(config.set),
-            "teacher_weights": weights,
-            "validation_mse": f"{held_out.members[i]:.6g}",
-            "closed_form_kernel_mse": f"{held_out.closed_forms[i]:.6g}",
-            "identity_mse": f"{held_out.identity:.6g}",
-            "mean3_mse": f"{held_out.mean3:.6g}",
-            "pairs_mse": f"{trained_on.members[i]:.6g}",
-            "pairs_closed_form_kernel_mse": f"{trained_on.closed_forms[i]:.6g}",
-            "training_mse": f"{last[i]:.6g}",
-            "training_minutes": f"{curve.seconds / 60:.1f}",
-            **shared,
-        }
-        variables = {"params": params[i]}
-        model = checkpoint.Model(member, plan.members[i], variables, facts)
-        checkpoint.save(
-            model,
-            config.workdir,
-            text=card_text(member, facts),
-            curve=curves.select(curve.thinned(), member.name),
-        )
-        metrics[f"{member.name}_validation_mse"] = held_out.members[i]
-    _draw(config, members, curve)
-    print(f"saved {len(members)} models in {config.workdir}")
+    for measured in (found[name] for name in names):
+        students.print_table(measured)
+        for member, mse in zip(measured.members, measured.held_out.members, strict=True):
+            metrics[f"{member.name}_validation_mse"] = mse
+    print(f"saved {len(metrics)} models in {config.workdir}")
     return metrics
 
 
-def _print_table(
-    members: tuple[zoo.ModelConfig, ...], trained_on: yardsticks.Errors, held_out: yardsticks.Errors
-) -> None:
-    """Print MSEs against the teacher, on the training pairs and on held-out ones."""
-    print(f"{'MSE against the teacher':24} {'pairs':>10} {'closed form':>12} {'held out':>10} "
-          f"{'closed form':>12}")  # fmt: skip
-    for i, member in enumerate(members):
-        print(
-            f"{member.name:24} {trained_on.members[i]:10.6f} {trained_on.closed_forms[i]:12.6f} "
-            f"{held_out.members[i]:10.6f} {held_out.closed_forms[i]:12.6f}"
+def find_names(names: str) -> list[str]:
+    """Return the sets that an option's value names.
+
+    Raises:
+        ValueError: there is no such set, or one is named twice.
+    """
+    if names == ALL:
+        return list(zoo.SETS)
+    found = names.split(",")
+    for name in found:
+        zoo.find_set(name)
+    if len(set(found)) < len(found):
+        raise ValueError(f"--set={names} names a set twice")
+    return found
+
+
+def _domain(name: str) -> str:
+    return zoo.find_set(name)[0].domain
+
+
+def _prepare(config: Config, names: list[str]) -> dict[str, pairs.Source]:
+    """Return the teacher and the data of each domain that sets are in."""
+    names_of = {_domain(name): zoo.teacher_of(name) for name in names}
+    teachers = {d: checkpoint.load(name, root=config.teachers) for d, name in names_of.items()}
+
+    def read(domain: str) -> training_data.TrainingData:
+        return training_data.prepare(domain, config.data_dir, config.simulated_share)
+
+    # those that have nothing in common at the same time, then the mixture of both
+    single = [domain for domain in teachers if domain in crops.domains_of(domain)]
+    data = dict(zip(single, threads.share(read, single), strict=True))
+    return {
+        domain: pairs.Source(
+            teacher, checkpoint.fingerprint(teacher.variables), data.get(domain) or read(domain)
         )
-    for name, on_pairs, on_held_out in (
-        ("identity", trained_on.identity, held_out.identity),
-        ("3x3 mean", trained_on.mean3, held_out.mean3),
-    ):
-        print(f"{name:24} {on_pairs:10.6f} {'':12} {on_held_out:10.6f}")
-
-
-def _draw(config: Config, members: tuple[zoo.ModelConfig, ...], curve: curves.Curve) -> None:
-    lines = curve.lines([member.name for member in members])
-    path = Path(config.workdir) / f"{config.set}_learning_curve.png"
-    try:
-        curves.draw(path, lines, window=max(1, min(500, config.steps // 12)), title=config.set)
-    except ValueError as error:
-        print(error)
-
-
-def card_text(member: zoo.ModelConfig, facts: dict[str, str]) -> str:
-    """Return a card's prose: what it is, and how it stands to its yardsticks."""
-    kind = {
-        "kernel": "Symmetric kernel",
-        "mlp1": "Multilayer perceptron with one hidden layer",
-        "mlp2": "Multilayer perceptron with two hidden layers",
-    }[member.family]
-    own = float(facts["validation_mse"])
-    rivals = {
-        "no change": float(facts["identity_mse"]),
-        "a 3x3 mean": float(facts["mean3_mse"]),
-        "the best symmetric kernel of its width": float(facts["closed_form_kernel_mse"]),
+        for domain, teacher in teachers.items()
     }
-    ratios = "; ".join(f"{own / value:.2f} times that of {name}" for name, value in rivals.items())
-    worse = [name for name, value in rivals.items() if own > 1.02 * value]
-    verdict = f"It is WORSE than {' and '.join(worse)}." if worse else "It loses to none of them."
-    return (
-        f"{kind} over {member.size}x{member.size} px for {member.domain} micrographs "
-        f"(arXiv:1808.09916, section 3), distilled from {facts['teacher']}.\n\n"
-        f"Trained for {facts['batches']} of the paper's {facts['full_schedule']} batches, "
-        f"{facts['batch_size']} crop(s) each.\n\n"
-        f"Its MSE against the teacher on held-out crops is {own:.4g}: {ratios}. {verdict}"
-    )
+
+
+def _folder(config: Config, name: str) -> Path:
+    return Path(config.workdir) / "state" / name
+
+
+def _bind(config: Config, name: str, source: pairs.Source) -> None:
+    """Refuse to go on with a set that began under other settings, data or teacher."""
+    own = dataclasses.replace(config, set=name)
+    also = {"data": source.data.facts["data_hash"], "teacher's weights": source.weights}
+    free = ("workdir", "teachers", "data_dir")
+    configs.keep(own, _folder(config, name), free=free, also=also)
+
+
+def _open(config: Config, names: list[str]) -> list[Job]:
+    """Return the sets as a run left them, or at their start."""
+    plans = {
+        name: lockstep.make_plan(
+            [zoo.make_student(member) for member in zoo.find_set(name)],
+            steps=config.steps, seed=config.seed, batch=config.batch_size,
+        )
+        for name in names
+    }  # fmt: skip
+    different = list(dict.fromkeys(plans.values()))
+    starts = dict(zip(different, threads.share(lockstep.init_state, different), strict=True))
+    jobs = []
+    for name, plan in plans.items():
+        folder = _folder(config, name)
+        state, _ = checkpoint.restore_state(folder, starts[plan]) or (starts[plan], 0)
+        members = [member.name for member in zoo.find_set(name)]
+        curve = curves.Curve(folder / "learning_curve.csv", members)
+        jobs.append(Job(name, plan, state, folder, curve))
+    return jobs
+
+
+def _train(
+    jobs: list[Job],
+    made: dict[str, tuple[pairs.Pairs, pairs.Pairs]],
+    finish: Callable[[Job, side_by_side.Done], None],
+) -> None:
+    """Train and measure all sets, each to be finished as soon as it is trained."""
+    # for all domains once: what is on the device need not go there for each set
+    on_device = {
+        domain: (jnp.asarray(own.noisy), jnp.asarray(own.restored))
+        for domain, (own, _) in made.items()
+    }
+
+    def make_task(job: Job, bar: tqdm[NoReturn]) -> side_by_side.Task:
+        def measure(state: lockstep.State) -> students.Measured:
+            params = lockstep.unpad(job.plan, state)
+            return students.measure(job.name, job.plan, params, *made[_domain(job.name)])
+
+        note = _make_note(job, bar)
+        return side_by_side.Task(job.plan, *on_device[_domain(job.name)], job.state, note, measure)
+
+    total = sum(job.plan.steps for job in jobs)
+    with tqdm(total=total, initial=sum(int(job.state.step) for job in jobs), unit="batch") as bar:
+        tasks = [make_task(job, bar) for job in jobs]
+        side_by_side.train(tasks, on_done=lambda done: finish(jobs[done.number], done))
+
+
+def _make_note(
+    job: Job, bar: tqdm[NoReturn]
+) -> Callable[[lockstep.State, side_by_side.Losses, float], None]:
+    """Return what a set does after each dispatch: write its curve, and at times its state."""
+    saved_s = 0.0
+
+    def note(state: lockstep.State, losses: side_by_side.Losses, seconds: float) -> None:
+        nonlocal saved_s
+        if not np.isfinite(losses).all():
+            raise autoencoder.DivergedError(
+                f"{job.name}: a loss was not finite: try another --seed"
+            )
+        step = int(state.step)
+        job.curve.append(step - losses.shape[1] + 1, losses.T, seconds)
+        if step == job.plan.steps or seconds - saved_s >= SAVE_EVERY_S:
+            checkpoint.save_state(job.folder, state, step)
+            saved_s = seconds
+        mses = " ".join(f"{mse:.4f}" for mse in losses.mean(1))
+        bar.set_postfix_str(f"{job.name} mse={mses}", refresh=False)
+        bar.update(losses.shape[1])
+
+    return note
+
+
+def _save(config: Config, job: Job, done: side_by_side.Done, source: pairs.Source) -> None:
+    """Write a set's models and its picture."""
+    facts = {"pairs": str(config.pairs), "teacher_weights": source.weights, **source.data.facts}
+    students.save(
+        done.measured, job.plan, lockstep.unpad(job.plan, done.state),
+        curve=job.curve, facts=facts, workdir=config.workdir,
+    )  # fmt: skip
+    picture = Path(config.workdir) / f"{job.name}_learning_curve.png"
+    window = max(1, min(500, config.steps // 12))
+    students.draw(done.measured, job.curve, picture, window=window)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train whatever of the zoo is missing: `python -m experiments.zoo --minutes=45`.
 
-Teachers come first, then the nine sets distilled from them, then the other autoencoders. Stopped
-at any point, or out of minutes, the same command goes on. A finished model is copied from the
-working folder to the folder of checkpoints.
+Teachers come first, then the nine sets distilled from them, side by side, then the other
+autoencoders. Stopped at any point, or out of minutes, the same command goes on. A finished model
+is copied from the working folder to the folder of checkpoints.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Job(NamedTuple):
     makes: tuple[zoo.ModelConfig, ...]
     settings: dict[str, str]
     """Facts that the cards of its models must have."""
-    run: Callable[[float | None], object]
+    run: Callable[[float | None], object] | None = None
+    """Trains it for so many minutes; None for a set, which is trained with other sets."""
 
 
 def jobs(config: Config) -> list[Job]:
@@ -76,7 +77,7 @@ def jobs(config: Config) -> list[Job]:
     )
     coders = [Job(m.name, (m,), coder, _autoencoder_job(config, m)) for m in autoencoders]
     teachers = {zoo.teacher_of(name) for name in zoo.SETS}
-    sets = [Job(name, made, student, _set_job(config, name)) for name, made in zoo.SETS.items()]
+    sets = [Job(name, made, student) for name, made in zoo.SETS.items()]
     ordered = [
         *(job for job in coders if job.name in teachers),
         *sets,
@@ -99,7 +100,7 @@ def run(config: Config) -> dict[str, float]:
         ValueError: a setting or the data will not do.
         FileNotFoundError: the data folder is missing.
     """
-    root = Path(config.checkpoints or checkpoint.shipped())
+    root, workdir = Path(config.checkpoints or checkpoint.shipped()), Path(config.workdir)
     deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
     planned = jobs(config)
     for job in planned:
@@ -108,12 +109,16 @@ def run(config: Config) -> dict[str, float]:
             break
         if not _is_missing(job, root):
             continue
-        if not _is_finished(job, Path(config.workdir)):
-            print(f"== {job.name}", flush=True)
-            job.run(left)
-        if _is_finished(job, Path(config.workdir)):
+        if not _is_finished(job, workdir):
+            if job.run is not None:
+                print(f"== {job.name}", flush=True)
+                job.run(left)
+            else:
+                sets = [one for one in planned if one.run is None and _is_missing(one, root)]
+                _distil(config, [one.name for one in sets if not _is_finished(one, workdir)])
+        if _is_finished(job, workdir):
             for model in job.makes:
-                _promote(Path(config.workdir) / model.name, root)
+                _promote(workdir / model.name, root)
     _print_status(planned, root)
     models = [model for job in planned for model in job.makes]
     there = sum(checkpoint.is_there(root / model.name) for model in models)
@@ -137,19 +142,18 @@ def _autoencoder_job(config: Config, model: zoo.ModelConfig) -> Callable[[float 
     return train
 
 
-def _set_job(config: Config, name: str) -> Callable[[float | None], object]:
-    def train(_: float | None) -> object:
-        return distill.run(
-            distill.Config(
-                set=name,
-                **_shared(config),
-                steps=config.student_steps,
-                batch_size=config.student_batch_size,
-                teachers=config.checkpoints,
-            )
+def _distil(config: Config, names: list[str]) -> None:
+    """Train these sets side by side."""
+    print(f"== {', '.join(names)}", flush=True)
+    distill.run(
+        distill.Config(
+            set=",".join(names),
+            **_shared(config),
+            steps=config.student_steps,
+            batch_size=config.student_batch_size,
+            teachers=config.checkpoints,
         )
-
-    return train
+    )
 
 
 def _shared(config: Config) -> dict[str, Any]:

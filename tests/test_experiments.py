@@ -49,6 +49,40 @@ def test_distill_makes_every_member_of_a_set(data_dir, tmp_path):
         assert curves.parse(text)[1][:, 0].tolist() == [1, 2]
 
 
+def test_distill_makes_several_sets_as_each_alone(data_dir, tmp_path):
+    save("tem_latent16", tmp_path / "teachers")
+
+    def distil(names, workdir, **options):
+        return distill.run(
+            distill.Config(
+                set=names, data_dir=str(data_dir), simulated_share=0.0, pairs=2,
+                teachers=str(tmp_path / "teachers"), workdir=str(tmp_path / workdir),
+                **{"steps": 3, **options},
+            )
+        )  # fmt: skip
+
+    both = distil("tem_mlp2,tem_kernel", "both")
+    assert list(both) == [
+        f"{member.name}_validation_mse"
+        for name in ("tem_mlp2", "tem_kernel")
+        for member in zoo.find_set(name)
+    ]
+    assert both == distil("tem_mlp2", "each") | distil("tem_kernel", "each")
+    # a set that was trained with others goes on by itself, and under no other settings
+    assert distil("tem_kernel", "both").items() <= both.items()
+    with pytest.raises(ValueError, match="another steps"):
+        distil("tem_mlp2", "both", steps=4)
+
+
+def test_distill_names_sets():
+    assert distill.find_names("all") == list(zoo.SETS)
+    assert distill.find_names("stem_mlp1,tem_kernel") == ["stem_mlp1", "tem_kernel"]
+    with pytest.raises(ValueError, match="unknown set 'tem_mlp3'"):
+        distill.find_names("tem_mlp1,tem_mlp3")
+    with pytest.raises(ValueError, match="names a set twice"):
+        distill.find_names("tem_mlp1,tem_mlp1")
+
+
 def test_distill_without_a_teacher_says_what_makes_it(data_dir, tmp_path):
     config = distill.Config(
         set="stem_kernel", data_dir=str(data_dir), teachers=str(tmp_path),
@@ -94,6 +128,29 @@ def test_zoo_trains_what_is_missing_and_stops_there(tmp_path, monkeypatch):
     assert card["batches"] == "2"
     assert train_zoo.run(config) == {"models": 2, "missing": 0}
     assert len(asked) == 2
+
+
+def test_zoo_distils_all_missing_sets_in_one_go(tmp_path, monkeypatch):
+    asked = []
+
+    def distil(config):
+        asked.append((config.set, config.steps, config.teachers))
+        facts = {"batches": "5", "batch_size": "1", "seed": "0"}
+        for name in config.set.split(","):
+            for member in zoo.find_set(name):
+                save(member.name, config.workdir, **facts)
+        return {}
+
+    monkeypatch.setattr(distill, "run", distil)
+    root = tmp_path / "checkpoints"
+    for member in zoo.find_set("stem_mlp1"):
+        save(member.name, root)
+    config = train_zoo.Config(
+        only="tem_mlp1,stem_mlp1,stem_mlp2,temstem_mlp2", student_steps=5,
+        workdir=str(tmp_path / "runs"), checkpoints=str(root),
+    )  # fmt: skip
+    assert train_zoo.run(config) == {"models": 10, "missing": 0}
+    assert asked == [("tem_mlp1,stem_mlp2,temstem_mlp2", 5, str(root))]
 
 
 def test_zoo_knows_every_model_once_teachers_before_their_sets():

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from emd.models import pixelwise
 from emd.models.pixelwise import MLP, Kernel
 from emd.training import lockstep, schedule
 
@@ -126,6 +127,28 @@ def test_crops_keep_their_distance_from_the_edge_and_reach_it():
         assert crops.shape == (300, 8, 8)
         np.testing.assert_array_equal(crops, same)
         assert (float(crops.min()), float(crops.max())) == (low, high)
+
+
+def test_windows_are_the_gathered_ones():
+    x = jnp.asarray(np.random.default_rng(0).random((2, 9, 8)), jnp.float32)
+    for width in (3, 7):
+        np.testing.assert_array_equal(
+            lockstep._stack_windows(x, width), pixelwise.gather_windows(x, width)
+        )
+
+
+def test_draws_of_a_chunk_are_those_of_each_iteration(pairs):
+    """The crops that a step sees are `draw_crops`' of its own key, wherever its chunk began."""
+    plan = lockstep.make_plan(SETS["kernel"], steps=7)
+    state = lockstep.init_state(plan)
+    _, losses = lockstep.train(plan, state, *pairs, until=5, chunk=3)
+    expected = []
+    for i in range(5):
+        key = jax.random.fold_in(jax.random.key(plan.seed), i)
+        crops = lockstep.draw_crops(key, plan, *map(jnp.asarray, pairs))
+        state, errors = lockstep._step(plan, state, *crops)
+        expected.append(errors)
+    np.testing.assert_allclose(losses.T, expected, rtol=1e-5)
 
 
 def test_huberised_is_the_root_from_one_on():

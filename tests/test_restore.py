@@ -273,6 +273,13 @@ def test_extreme_but_finite_intensities_are_restored():
         np.testing.assert_allclose(scaled / dtype(gain), usual, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_tile_is_chosen_where_none_is_given(name):
+    model, x = make_model(name), noisy((300, 530))
+    expected = restore.denoise(x, model, tile_px=100)
+    np.testing.assert_allclose(restore.denoise(x, model), expected, atol=1e-5 * x.mean())
+
+
 def test_memory_is_bounded_by_the_tile():
     side, model = 2048, make_model(PUBLISHED)
     x = np.random.default_rng(0).integers(0, 255, (side, side), np.uint8)

@@ -97,6 +97,15 @@ def test_closed_forms_may_come_from_other_pairs(pairs):
     assert errors.members[0] > errors.closed_forms[0]
 
 
+def test_moments_measured_before_serve_for_narrower_members(pairs):
+    members, params = [Kernel(5)], [{"weights": jnp.full(6, 1 / 25)}]
+    moments = yardsticks.measure_moments(*pairs, 15)
+    given = yardsticks.evaluate(members, params, *pairs, moments=moments)
+    own = yardsticks.evaluate(members, params, *pairs)
+    for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(own), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
 def test_constant_crops_have_a_finite_closed_form():
     ones = np.ones((2, 48, 48), np.float32)
     got = yardsticks.closed_form_kernel(ones, ones, 5)

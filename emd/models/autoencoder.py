@@ -51,13 +51,23 @@ class Decoder(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, latent: Float[Array, "n hl wl d"], *, train: bool) -> Float[Array, "n h w"]:
-        """Return images, 8 times larger a side."""
+    def __call__(
+        self, latent: Float[Array, "n hl wl d"], *, train: bool, margin: int = 0
+    ) -> Float[Array, "n h w"]:
+        """Return images, 8 times larger a side, less what ``margin`` cells around stand for."""
         y = latent.astype(self.dtype)
         for features in (256, 128):
             y = nn.relu(BatchNorm(self.decay)(Upsample(features)(y), train=train))
+            # the next layers see no further than 2 pixels of these maps
+            y = _trimmed(y, 2 * margin - min(2 * margin, 2))
+            margin = min(2 * margin, 2)
         y = nn.relu(Upsample(64, use_bias=True)(y))
-        return ToImage()(y)
+        return _trimmed(ToImage()(y), 2 * margin)
+
+
+def _trimmed(maps: Float[Array, "n h w ..."], margin: int) -> Float[Array, "n h2 w2 ..."]:
+    """Return maps without ``margin`` pixels at each side."""
+    return maps[:, margin : maps.shape[1] - margin, margin : maps.shape[2] - margin]
 
 
 class Autoencoder(nn.Module):
@@ -81,12 +91,20 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(self.latent, self.decay, self.dtype)
         self.decoder = Decoder(self.decay, self.dtype)
 
-    def __call__(self, x: Float[Array, "n h w"], *, train: bool = False) -> Float[Array, "n h w"]:
-        """Return the restored images."""
-        return self.decode(self.encode(x, train=train), train=train)
+    def __call__(
+        self, x: Float[Array, "n h w"], *, train: bool = False, margin: int = 0
+    ) -> Float[Array, "n h2 w2"]:
+        """Return the restored images, less ``margin`` cells of 8 pixels at each side.
 
-    def encode(self, x: Float[Array, "n h w"], *, train: bool = False) -> Float[Array, "n hl wl d"]:
-        """Return the latents of images.
+        What is not wanted is not computed: with a margin of the receptive field, 3 cells, the
+        result is that of a larger image.
+        """
+        return self.decode(self.encode(x, train=train), train=train, margin=margin)
+
+    def encode(
+        self, x: Float[Array, "n h w"], *, train: bool = False, margin: int = 0
+    ) -> Float[Array, "n hl wl d"]:
+        """Return the latents of images, less ``margin`` of them at each side.
 
         Raises:
             ValueError: a side is not a multiple of 8.
@@ -96,10 +114,10 @@ class Autoencoder(nn.Module):
                 f"image of {x.shape[1]}x{x.shape[2]} px: sides must be multiples of {STRIDE}; "
                 "pad it, or use emd.restore"
             )
-        return self.encoder(x, train=train)
+        return _trimmed(self.encoder(x, train=train), margin)
 
     def decode(
-        self, latent: Float[Array, "n hl wl d"], *, train: bool = False
+        self, latent: Float[Array, "n hl wl d"], *, train: bool = False, margin: int = 0
     ) -> Float[Array, "n h w"]:
-        """Return the images of latents."""
-        return self.decoder(latent, train=train)
+        """Return the images of latents, less what ``margin`` of them at each side stand for."""
+        return self.decoder(latent, train=train, margin=margin)

@@ -18,8 +18,8 @@ from emd.models.symmetry import orbits, pair_orbits, width_of
 
 # An accelerator holds at most this many elements of stacked windows at a time (16 MiB).
 _STACK_LIMIT = 2**22
-# What one core works on at a time, 2 MiB, stays in its cache.
-_CACHE_LIMIT = 2**19
+# What one core works on at a time, 1 MiB, stays in its cache.
+_CACHE_LIMIT = 2**18
 LINE_PX = 16
 """A cache line. Tiles of such widths need no copy: loads of whole vectors never cross one."""
 
@@ -91,9 +91,9 @@ def apply_folded(folded: Folded, tile: Float[Array, "h w"]) -> Float[Array, "i j
 def _strip_rows(folded: Folded, columns: int, *, on_cpu: bool) -> int:
     """How many rows of pixels to work out at a time."""
     width = folded.output.shape[-1]
-    if folded.connections is not None:  # a stack and its product
+    if folded.connections is not None:  # a stack of maps
         limit = _CACHE_LIMIT if on_cpu else _STACK_LIMIT
-        return max(1, limit // (2 * width**2 * columns))
+        return max(1, limit // (width**2 * columns))
     if not len(folded.biases):  # the sums over rows, and those over columns
         return max(8, _CACHE_LIMIT // ((width + 1) * columns))
     # the maps, which reach beyond the strip, and the sums over columns

@@ -88,20 +88,19 @@ def init_state(plan: Plan) -> State:
 
     A member's parameters depend on the seed and on its width, not on the rest of the set.
     """
-    key = jax.random.key(plan.seed)
-    padded = []
-    for member in plan.members:
-        params = _init(jax.random.fold_in(key, member.width), member)
-        padded.append(padding.pad(member, _widest(plan), params))
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+    padded = [
+        padding.pad(member, _widest(plan), params)
+        for member, params in zip(plan.members, _init(plan), strict=True)
+    ]
+    params = {name: jnp.asarray(np.stack([one[name] for one in padded])) for name in padded[0]}
     return State(params, _optimiser(plan).init(params), jnp.zeros((), jnp.int32))
 
 
 def unpad(plan: Plan, state: State) -> list[Params]:
     """Each member's parameters, as its own module takes them."""
-    widest = _widest(plan)
+    stacked = {name: np.asarray(leaf) for name, leaf in state.params.items()}
     return [
-        padding.unpad(member, widest, {name: leaf[i] for name, leaf in state.params.items()})
+        padding.unpad(member, _widest(plan), {name: leaf[i] for name, leaf in stacked.items()})
         for i, member in enumerate(plan.members)
     ]
 
@@ -154,10 +153,15 @@ def train(
 def _run(
     plan: Plan, chunk: int, state: State, count: Int[Array, ""], noisy: Array, restored: Array
 ) -> tuple[State, Float[Array, "chunk m"]]:
+    # All draws in one go, before the loop: one by one they would be its smallest and most numerous
+    # operations.
+    steps = state.step + jnp.arange(chunk)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(plan.seed)))(steps)
+    corners = jax.vmap(lambda key: _draw_corners(key, plan, noisy.shape))(keys)
+
     def body(i: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, losses = carry
-        key = jax.random.fold_in(jax.random.key(plan.seed), state.step)
-        state, loss = _step(plan, state, *draw_crops(key, plan, noisy, restored))
+        state, loss = _step(plan, state, *_cut(plan, corners[i], noisy, restored))
         return state, losses.at[i].set(loss)
 
     losses = jnp.zeros((chunk, len(plan.members)))
@@ -177,17 +181,23 @@ def draw_crops(
     key: Array, plan: Plan, noisy: Float[Array, "n h w"], restored: Float[Array, "n h w"]
 ) -> tuple[Float[Array, "b d d"], Float[Array, "b d d"]]:
     """Crops at random places of random noisy images, and of the restorations there."""
-    side = plan.crop_px
+    return _cut(plan, _draw_corners(key, plan, noisy.shape), noisy, restored)
+
+
+def _draw_corners(key: Array, plan: Plan, shape: tuple[int, ...]) -> Int[Array, "b 3"]:
+    """Number of an image, row and column of a corner in it, for each crop of an iteration."""
     first = np.asarray([[0, EDGE_PX, EDGE_PX]])
-    beyond = np.asarray([noisy.shape]) - first - np.asarray([[0, side - 1, side - 1]])
-    corners = jax.random.randint(key, (plan.batch, 3), first, beyond)
+    beyond = np.asarray([shape]) - first - np.asarray([[0, plan.crop_px - 1, plan.crop_px - 1]])
+    return jax.random.randint(key, (plan.batch, 3), first, beyond)
 
-    def cut(images: Array) -> Array:
-        return jnp.concatenate(
-            [jax.lax.dynamic_slice(images, corner, (1, side, side)) for corner in corners]
-        )
 
-    return cut(noisy), cut(restored)
+def _cut(plan: Plan, corners: Int[Array, "b 3"], *images: Array) -> tuple[Array, Array]:
+    size = (1, plan.crop_px, plan.crop_px)
+    noisy, restored = (
+        jnp.concatenate([jax.lax.dynamic_slice(stack, corner, size) for corner in corners])
+        for stack in images
+    )
+    return noisy, restored
 
 
 def _step(plan: Plan, state: State, noisy: Array, restored: Array) -> tuple[State, Array]:
@@ -225,7 +235,7 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
     near = min(widths) // 2
     pad = max(widths) // 2 - near
     padded = jnp.pad(noisy, ((0, 0), (pad, pad), (pad, pad)))
-    windows = pixelwise.gather_windows(padded, max(widths))
+    windows = _stack_windows(padded, max(widths))
     side = windows.shape[1]
     depth = near + np.minimum(np.arange(side), np.arange(side)[::-1])
     depths = np.broadcast_to(np.minimum.outer(depth, depth), (plan.batch, side, side))
@@ -238,10 +248,23 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
     )
 
 
-@functools.partial(jax.jit, static_argnames="member")
-def _init(key: Array, member: Member) -> Params:
-    window = jnp.zeros((1, member.width, member.width))
-    return dict(member.init(key, window)["params"])
+def _stack_windows(x: Float[Array, "n h w"], width: int) -> Float[Array, "n i j p"]:
+    """What `pixelwise.gather_windows` gives, copied in runs; a gather copies number by number."""
+    rows, columns = (side - width + 1 for side in x.shape[1:])
+    across = jnp.stack([x[:, :, k : k + columns] for k in range(width)], axis=-1)
+    # Without the barrier XLA takes each number from the crop by itself after all.
+    across = jax.lax.optimization_barrier(across)
+    down = jnp.stack([across[:, k : k + rows] for k in range(width)], axis=3)
+    return down.reshape(len(x), rows, columns, width**2)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _init(plan: Plan) -> list[Params]:
+    def start(member: Member) -> Params:
+        key = jax.random.fold_in(jax.random.key(plan.seed), member.width)
+        return dict(member.init(key, jnp.zeros((1, member.width, member.width)))["params"])
+
+    return [start(member) for member in plan.members]
 
 
 def _optimiser(plan: Plan) -> optax.GradientTransformation:

@@ -1,6 +1,7 @@
 """A narrow member's parameters in the middle of the widest member's, with zeros around them."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ from emd.models.pixelwise import MLP, Kernel
 
 Member = Kernel | MLP
 Params = dict[str, Array]
+Leaves = Mapping[str, Array | np.ndarray]
 
 
-def pad(member: Member, widest: Member, params: Params) -> Params:
+def pad(member: Member, widest: Member, params: Leaves) -> Params:
     """A member's parameters in the shapes of the widest member's, zero where it has none.
 
     The widest module computes the same with them as the member's own with its own: the places
@@ -22,26 +24,28 @@ def pad(member: Member, widest: Member, params: Params) -> Params:
     """
     shapes = _shapes(widest)
     padded = {}
+    # By NumPy: each step of it on the device would be a program to compile.
     for name, leaf in params.items():
-        flat = jnp.zeros(int(np.prod(shapes[name])), leaf.dtype)
-        flat = flat.at[_places(member, widest, name)].set(leaf.reshape(-1))
-        padded[name] = flat.reshape(shapes[name])
+        flat = np.zeros(int(np.prod(shapes[name])), leaf.dtype)
+        flat[_places(member, widest, name)] = np.asarray(leaf).reshape(-1)
+        padded[name] = jnp.asarray(flat.reshape(shapes[name]))
     return padded
 
 
-def unpad(member: Member, widest: Member, params: Params) -> Params:
+def unpad(member: Member, widest: Member, params: Leaves) -> Params:
     """A member's parameters in its own shapes, taken out of the widest member's."""
     shapes = _shapes(member)
-    return {
-        name: leaf.reshape(-1)[_places(member, widest, name)].reshape(shapes[name])
+    taken = {
+        name: np.asarray(leaf).reshape(-1)[_places(member, widest, name)]
         for name, leaf in params.items()
     }
+    return {name: jnp.asarray(leaf.reshape(shapes[name])) for name, leaf in taken.items()}
 
 
 def mask(member: Member, widest: Member) -> Params:
     """1 where a padded member has a parameter, 0 where it has none."""
-    shapes = _shapes(member)
-    return pad(member, widest, {name: jnp.ones(shape) for name, shape in shapes.items()})
+    ones = {name: np.ones(shape, np.float32) for name, shape in _shapes(member).items()}
+    return pad(member, widest, ones)
 
 
 @functools.cache

@@ -76,15 +76,11 @@ def measure_moments(
     """The moments of these pairs for kernels up to `width`; arguments as `closed_form_kernel`."""
     symmetry.check_width(width)
     _check(noisy, restored, width, margin)
-    free = symmetry.free_count(width)
-    gram, moment, power = np.zeros((free, free)), np.zeros(free), 0.0
-    for image, restoration in zip(noisy, restored, strict=True):
-        sums = _orbit_sums(np.asarray(image, np.float64), width, margin).reshape(free, -1)
-        truth = np.asarray(restoration, np.float64)[_scored(margin)].reshape(-1)
-        gram += sums @ sums.T / truth.size
-        moment += sums @ truth / truth.size
-        power += float(truth @ truth) / truth.size
-    return Moments(gram / len(noisy), moment / len(noisy), power / len(noisy))
+    pairs = zip(np.asarray(noisy), np.asarray(restored), strict=True)
+    with jax.enable_x64():
+        each = jax.device_get([_crop_moments(width, margin, *pair) for pair in pairs])
+    gram, moment, power = (np.mean(parts, axis=0) for parts in zip(*each, strict=True))
+    return Moments(gram, moment, float(power))
 
 
 def closed_form_kernel(
@@ -120,6 +116,7 @@ def evaluate(
     restored: Float[Array | np.ndarray, "_ _ _"],
     *,
     closed_forms: Sequence[pixelwise.Params] | None = None,
+    moments: Moments | None = None,
     margin: int = MARGIN_PX,
 ) -> Errors:
     """The errors on these pairs of members, of the best kernels of their widths, and of neither.
@@ -131,13 +128,18 @@ def evaluate(
         restored: the teacher's output for each.
         closed_forms: kernels from `closed_form_kernel`, one a member, where they were fitted to
             other pairs; without them they are fitted to these.
+        moments: from `measure_moments` of these pairs, for the widest member or wider; without
+            them they are measured.
         margin: pixels nearer than this to the edge do not count [px].
 
     Raises:
         ValueError: as `closed_form_kernel`.
     """
     widths = [member.width for member in members]
-    moments = measure_moments(noisy, restored, max(widths), margin=margin)
+    if moments is None:
+        moments = measure_moments(noisy, restored, max(widths), margin=margin)
+    # As NumPy's, so that a crop is taken out without a program of its own.
+    noisy, restored = np.asarray(noisy), np.asarray(restored)
     if closed_forms is None:
         best = [moments.error(moments.best(width)) for width in widths]
     else:
@@ -148,53 +150,54 @@ def evaluate(
             found.append(moments.error(free["weights"]))
         else:
             folded = pixelwise.fold(member, free)
-            found.append(float(np.mean(_crop_errors(margin, folded, noisy, restored))))
+            errors = [
+                _crop_error(margin, folded, *pair) for pair in zip(noisy, restored, strict=True)
+            ]
+            found.append(float(np.mean(errors)))
     identity, mean3 = np.eye(3)[0], np.full(3, 1 / 9)
     return Errors(found, best, moments.error(identity), moments.error(mean3))
 
 
 @functools.partial(jax.jit, static_argnames="margin")
-def _crop_errors(
-    margin: int, folded: pixelwise.Folded, noisy: Array, restored: Array
-) -> Float[Array, "n"]:
+def _crop_error(
+    margin: int,
+    folded: pixelwise.Folded,
+    noisy: Float[Array, "h w"],
+    restored: Float[Array, "h w"],
+) -> Float[Array, ""]:
     reach = margin - folded.output.shape[-1] // 2
-
-    def one(pair: tuple[Array, Array]) -> Array:
-        got = pixelwise.apply_folded(folded, pair[0][_scored(reach)])
-        return jnp.mean((got - pair[1][_scored(margin)]) ** 2)
-
-    errors: Array = jax.lax.map(one, (noisy, restored))
-    return errors
+    got = pixelwise.apply_folded(folded, noisy[_scored(reach)])
+    return jnp.mean((got - restored[_scored(margin)]) ** 2)
 
 
-def _orbit_sums(
-    image: Float[np.ndarray, "h w"], width: int, margin: int
-) -> Float[np.ndarray, "k i j"]:
+@functools.partial(jax.jit, static_argnames=("width", "margin"))
+def _crop_moments(
+    width: int, margin: int, noisy: Float[Array, "h w"], restored: Float[Array, "h w"]
+) -> tuple[Float[Array, "k k"], Float[Array, "k"], Float[Array, ""]]:
+    """What one pair adds to each of the moments, in float64."""
+    truth = restored.astype(jnp.float64)[_scored(margin)].reshape(-1)
+    sums = _orbit_sums(noisy.astype(jnp.float64), width, margin)
+    return sums @ sums.T / truth.size, sums @ truth / truth.size, truth @ truth / truth.size
+
+
+def _orbit_sums(image: Float[Array, "h w"], width: int, margin: int) -> Float[Array, "k n"]:
     """For each tied weight and scored pixel, the sum of the pixels that the weight multiplies."""
+    half = width // 2
     height, span = (side - 2 * margin for side in image.shape)
-    half, reach = width // 2, margin - width // 2
-    image = image[_scored(reach)]
-    # The pixels a rows above and below, each once.
-    above = [image[half - a : half - a + height] for a in range(half + 1)]
-    below = [image[half + a : half + a + height] for a in range(half + 1)]
-    rows: list[np.ndarray] = [
-        above[0],
-        *(up + down for up, down in zip(above[1:], below[1:], strict=True)),
-    ]
+    image = image[_scored(margin - half)]
 
-    def pair(rows_away: int, columns_away: int) -> Float[np.ndarray, "i j"]:
-        left, right = half - columns_away, half + columns_away
-        found: np.ndarray = rows[rows_away][:, left : left + span]
-        if columns_away:
-            found = found + rows[rows_away][:, right : right + span]
-        return found
+    def ends(start: Array, axis: int, size: int) -> list[Array]:
+        """Sums of the planes so many pixels before and after, each once."""
+        planes = [jax.lax.slice_in_dim(start, i, i + size, axis=axis) for i in range(width)]
+        return [planes[half], *(planes[half - i] + planes[half + i] for i in range(1, half + 1))]
 
-    sums = [
-        pair(far, near) + pair(near, far) if far != near else pair(far, far)
-        for far in range(half + 1)
-        for near in range(far + 1)
-    ]
-    return np.stack(sums)
+    # Without the barriers XLA sums anew for each of the places that use a sum.
+    rows = jax.lax.optimization_barrier(jnp.stack(ends(image, 0, height)))
+    both = jax.lax.optimization_barrier(jnp.stack(ends(rows, 2, span), axis=1))
+    both = both.reshape(half + 1, half + 1, height * span)
+    far, near = np.tril_indices(half + 1)
+    mirrored = both[far, near] + both[near, far]
+    return jnp.where((far != near)[:, None], mirrored, both[far, near])
 
 
 def _scored(margin: int) -> tuple[slice, slice]:

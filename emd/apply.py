@@ -1,0 +1,210 @@
+"""A model as a function of tiles: what runs on the device, and tiles of the size that suits it.
+
+Owns the choice of engine: on CPU OpenCV for narrow kernels where it is installed (it is the extra
+`fast`), XLA for everything else.
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Shaped
+
+from emd.checkpoint import Model
+from emd.data.intensity import Frame, device_type, for_device
+from emd.data.normalise import Scale, normalise
+from emd.data.pixels import reflected
+from emd.models.autoencoder import REACH_PX, STRIDE
+from emd.models.folded import LINE_PX, Folded, apply_folded
+from emd.models.pixelwise import MLP, Kernel, fold
+from emd.threads import cores
+from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stacked, stream
+
+HALO_PX = -(-REACH_PX // STRIDE) * STRIDE
+"""What an autoencoder's tiles need around them [px]."""
+
+_OPENCV_WIDTHS = (3, 5, 7, 9)  # wider ones are faster folded, and OpenCV's Fourier transform rounds
+_NETWORK_TILE = (512, 512)  # on CPU: wider ones take more memory and no less time
+_NETWORK_BYTES = 2**11  # of maps for each pixel of a tile, with a margin
+
+
+def on_host() -> bool:
+    """Whether the device is the CPU, so that nothing is gained by sending it small types."""
+    return jax.default_backend() == "cpu"
+
+
+class Engine(NamedTuple):
+    """What turns tiles into results.
+
+    Attributes:
+      call: of stacked tiles and, unless they are latents, their minima and means still to be
+        taken out; gives normalised restored tiles, or latents.
+      halo: what tiles need around them, and lose [px].
+      tile: height and width of the tiles that suit the device [px].
+      workers: how many calls to have on their way at once.
+      line: inputs' width is rounded up to a multiple of this [px].
+    """
+
+    call: Callable[..., Any]
+    halo: int
+    tile: tuple[int, int]
+    workers: int
+    line: int = 1
+
+
+def restoring(model: Model) -> Engine:
+    """The engine that restores."""
+    if not isinstance(model.module, Kernel | MLP):
+        return network(model, "__call__", HALO_PX // STRIDE)
+    folded = fold(model.module, jax.device_put(model.variables["params"]))
+    halo = model.module.width // 2
+    if not on_host():
+        return Engine(functools.partial(_slide_tiles, folded), halo, (2048, 2048), 2)
+    one: Callable[[Any], Any] = functools.partial(apply_folded, folded)
+    if isinstance(model.module, Kernel) and model.module.width in _OPENCV_WIDTHS and _has_opencv():
+        one = functools.partial(_filter_tile, np.asarray(folded.output))
+    return Engine(functools.partial(_each_tile, one), halo, (256, 2048), cores(), LINE_PX)
+
+
+def network(model: Model, method: str, margin: int) -> Engine:
+    """The engine of one of an autoencoder's methods, which loses `margin` latents a side."""
+    variables = jax.device_put(model.variables)  # once, not with every batch
+    call = functools.partial(_apply_tiles, model.module, method, margin, variables)
+    return Engine(call, HALO_PX, *_network_tile())
+
+
+def _network_tile() -> tuple[tuple[int, int], int]:
+    """The tile whose maps fit the device, and how many at once."""
+    if on_host():
+        return _NETWORK_TILE, 2  # one fills the gaps of the other
+    free = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 2**33)
+    side = int((free / 8 / _NETWORK_BYTES) ** 0.5)
+    side = min(max(side, 256), 2048)
+    return (side, side), 2
+
+
+@functools.cache
+def _has_opencv() -> bool:
+    return importlib.util.find_spec("cv2") is not None
+
+
+# --- tiles on their way through the device ---------------------------------------------------
+
+
+def tiling_of(engine: Engine, shape: tuple[int, int], frames: int, tile_px: int | None) -> Tiling:
+    """The tiles of frames of a shape [px]: of side `tile_px`, or as suits the engine.
+
+    Raises:
+      ValueError: `tile_px` below 1.
+    """
+    largest = engine.tile if tile_px is None else (tile_px, tile_px)
+    return make_tiling(shape, frames=frames, largest=largest, workers=engine.workers)
+
+
+def reader(
+    engine: Engine, tiling: Tiling, frames: list[Frame], *, offset: int = 0
+) -> Callable[[Tile, np.ndarray], tuple[np.float32, np.float32]]:
+    """What fills a tile with its halo, reflected at the border, and gives the scale to take out.
+
+    `offset` is where in the frame the tiling begins.
+    """
+    ways = [for_device(frame.pixels.dtype, frame.scale, host=on_host()) for frame in frames]
+
+    def read(tile: Tile, out: np.ndarray) -> tuple[np.float32, np.float32]:
+        frame, way = frames[tile.frame], ways[tile.frame]
+        rows, columns = (
+            reflected(start + offset + np.arange(-engine.halo, side + engine.halo), length)
+            for start, side, length in zip(tile[1:], tiling.tile, frame.pixels.shape, strict=True)
+        )
+        gather(frame.pixels, rows, columns, way.put, out[:, : len(columns)])
+        return way.minimum, way.mean
+
+    return read
+
+
+def run(
+    engine: Engine,
+    tiling: Tiling,
+    read: Callable[[Tile, np.ndarray], tuple[np.float32, np.float32]],
+    out: Float[np.ndarray, "n h w ..."],
+    dtype: np.dtype,
+    *,
+    cell: int = 1,
+) -> None:
+    """Fills `out`, which has one place for each cell of `cell` pixels a side, from pixels."""
+    height, width = tiling.tile
+
+    def write(tile: Tile, piece: Float[np.ndarray, "i j ..."]) -> None:
+        own = piece[: height // cell, : width // cell]
+        paste(out[tile.frame], own, tile.row // cell, tile.column // cell)
+
+    span = width + 2 * engine.halo
+    shape = (tiling.batch, height + 2 * engine.halo, span + -span % engine.line)
+    inputs = np.empty(shape, device_type(dtype, host=on_host()))
+    stream(tiling.tiles(len(out)), read, engine.call, write, inputs, workers=engine.workers)
+
+
+def over_image(model: Model, x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """What a model makes of a whole normalised image, reflected beyond its border.
+
+    The step of `emd.restore.restore` between its normalisation and the inverse.
+    """
+    engine = restoring(model)
+    tiling = tiling_of(engine, x.shape, 1, None)
+    out = np.empty(x.shape, np.float32)
+    as_it_is = Frame(x, None, 0, Scale(0.0, 1.0), None)
+    run(engine, tiling, reader(engine, tiling, [as_it_is]), out[None], x.dtype)
+    return out
+
+
+# --- on the device ---------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _apply_tiles(
+    module: nn.Module,
+    method: str,
+    margin: int,
+    variables: Any,
+    x: Shaped[Array, "n h w ..."],
+    *scale: Float[Array, " n"],
+) -> Float[Array, "n i j ..."]:
+    """What a module's method makes of tiles, normalised first by `scale` if any, less a margin."""
+    ready = normalise(x.astype(jnp.float32), Scale(*scale)) if scale else x
+    # else GPUs round the factors of products to 10 bits, and tiles would differ from the whole
+    with jax.default_matmul_precision("highest"):
+        y = module.apply(variables, ready, method=method, margin=margin)
+    return jnp.asarray(y)
+
+
+@jax.jit
+def _slide_tiles(
+    folded: Folded, x: Shaped[Array, "n h w"], *scale: Float[Array, " n"]
+) -> Float[Array, "n i j"]:
+    """What a kernel or an MLP makes of tiles, normalised first; its reach is lost on each side."""
+    tiles = normalise(x.astype(jnp.float32), Scale(*scale))
+    # one after the other: what a tile needs at a time is many times its size
+    return jnp.asarray(jax.lax.map(lambda tile: apply_folded(folded, tile), tiles))
+
+
+def _each_tile(
+    one: Callable[[Any], Any], x: Float[np.ndarray, "n h w"], *_: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "n i j"]:
+    """What a function of one tile makes of tiles on the host, where they come normalised."""
+    return stacked([np.asarray(one(tile)) for tile in x])
+
+
+def _filter_tile(
+    matrix: Float[np.ndarray, "k k"], tile: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, "i j"]:
+    opencv: Any = importlib.import_module("cv2")
+    reach = len(matrix) // 2
+    # the border that OpenCV makes up is what is cut off
+    whole: np.ndarray = opencv.filter2D(tile, -1, matrix)
+    return whole[reach:-reach, reach:-reach]
