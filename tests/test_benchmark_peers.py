@@ -67,6 +67,7 @@ def test_the_training_steps_agree():
     agree(training.ours(1), training.peer(1), timing.distance)
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_agrees_as_far_as_that_rounds():
     pytest.importorskip("torch")
     ours, peer = training.ours(1, bfloat16=True), training.peer(1, bfloat16=True)

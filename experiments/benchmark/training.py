@@ -65,7 +65,7 @@ def ours(batch: int, *, mesh: Mesh | None = None, bfloat16: bool = False) -> Sid
 
 def _dispatched(batch: int) -> int:
     """Steps between two waits for the device: seconds of them on a CPU, as `fit` has it."""
-    return 20 if machine.on_gpu() else max(1, 64 // batch)
+    return 20 if machine.on_gpu() else max(1, min(8, 64 // batch))
 
 
 def _initial(
