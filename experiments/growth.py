@@ -202,6 +202,7 @@ def _finish(column: Sequence[Any], label: str) -> None:
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.grid(visible=True, which="major", alpha=0.3)
+        axis.tick_params(axis="y", which="minor", labelleft=False)
         _fit(axis)
     values = sorted({float(x) for line in column[0].lines for x in line.get_xdata()})
     column[1].set_xticks(values, [f"{value:g}" for value in values])
