@@ -31,7 +31,18 @@ class TrainingData(NamedTuple):
     facts: dict[str, str]
 
 
-@functools.lru_cache(maxsize=1)  # the sets of a domain share it
+@functools.lru_cache(maxsize=2)  # a mixture is made of what its two domains read
+def _load(data_dir: str, domain: str) -> tuple[list[crops.Image], int]:
+    return crops.load(data_dir, domain)
+
+
+@functools.lru_cache(maxsize=2)
+def _simulate(domain: str) -> list[crops.Image]:
+    key = jax.random.key(SIMULATION_SEED)
+    return crops.simulated(key, domain, count=SIMULATED_COUNT, side_px=SIMULATED_SIDE_PX)
+
+
+@functools.lru_cache(maxsize=3)  # the sets of a domain share it
 def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> TrainingData:
     """Return the training data of a dataset, and say in a line where it is from.
 
@@ -41,12 +52,15 @@ def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> Train
     """
     if not 0 <= simulated_share <= 1:
         raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
-    crops.domains_of(dataset)
-    real, small = crops.load(data_dir, dataset) if data_dir is not None else ([], 0)
-    made = []
+    domains = crops.domains_of(dataset)
+    real: list[crops.Image] = []
+    made: list[crops.Image] = []
+    small = 0
+    for domain in domains if data_dir is not None else ():
+        images, count = _load(data_dir, domain)
+        real, small = real + images, small + count
     if not real or simulated_share > 0:
-        key = jax.random.key(SIMULATION_SEED)
-        made = crops.simulated(key, dataset, count=SIMULATED_COUNT, side_px=SIMULATED_SIDE_PX)
+        made = [image for domain in domains for image in _simulate(domain)]
     if data_dir is None:
         print("no --data_dir: training on simulated micrographs")
     if small:

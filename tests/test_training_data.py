@@ -41,7 +41,9 @@ def simulated(monkeypatch):
         ]
 
     monkeypatch.setattr(crops, "simulated", fake)
-    return asked
+    training_data._simulate.cache_clear()
+    yield asked
+    training_data._simulate.cache_clear()
 
 
 def test_without_a_folder_the_simulator_feeds_training_and_it_says_so(simulated, capsys):
