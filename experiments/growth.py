@@ -184,6 +184,8 @@ def draw(path: Path, rows: Sequence[table.Row]) -> None:
 
 def _curve(axis: Any, rows: Sequence[table.Row], name: str, cost: str) -> None:
     found = [row for row in rows if row["axis"] == name]
+    if not found:  # not measured yet
+        return
     label = name.partition("_")[2]
     axis.plot(
         [float(row["value"]) for row in found],

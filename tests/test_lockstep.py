@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from emd.models import pixelwise
 from emd.models.pixelwise import MLP, Kernel
 from emd.training import lockstep, schedule
 
@@ -127,14 +126,6 @@ def test_crops_keep_their_distance_from_the_edge_and_reach_it():
         assert crops.shape == (300, 8, 8)
         np.testing.assert_array_equal(crops, same)
         assert (float(crops.min()), float(crops.max())) == (low, high)
-
-
-def test_windows_are_the_gathered_ones():
-    x = jnp.asarray(np.random.default_rng(0).random((2, 9, 8)), jnp.float32)
-    for width in (3, 7):
-        np.testing.assert_array_equal(
-            lockstep._stack_windows(x, width), pixelwise.gather_windows(x, width)
-        )
 
 
 def test_draws_of_a_chunk_are_those_of_each_iteration(pairs):

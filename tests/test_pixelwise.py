@@ -163,6 +163,14 @@ def test_mlp_starts_with_xavier_connections_and_zero_biases(equivariant):
     np.testing.assert_allclose(connections.var(), 2 / 98, rtol=0.1)
 
 
+@pytest.mark.parametrize("width", [3, 7])
+def test_windows_are_numpys(width):
+    x = np.random.default_rng(0).random((2, 9, 8)).astype(np.float32)
+    views = np.lib.stride_tricks.sliding_window_view(x, (width, width), (1, 2))
+    expected = views.reshape(*views.shape[:3], width**2)
+    np.testing.assert_array_equal(pixelwise.gather_windows(jnp.asarray(x), width), expected)
+
+
 @pytest.mark.parametrize("width", [-3, 0, 1, 4, 17])
 def test_bad_width_is_an_error(width):
     with pytest.raises(ValueError, match="odd number from 3 to 15"):

@@ -59,8 +59,9 @@ class Decoder(nn.Module):
         for features in (256, 128):
             y = nn.relu(BatchNorm(self.decay)(Upsample(features)(y), train=train))
             # the next layers see no further than 2 pixels of these maps
-            y = _trimmed(y, 2 * margin - min(2 * margin, 2))
-            margin = min(2 * margin, 2)
+            reach = min(2 * margin, 2)
+            y = _trimmed(y, 2 * margin - reach)
+            margin = reach
         y = nn.relu(Upsample(64, use_bias=True)(y))
         return _trimmed(ToImage()(y), 2 * margin)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emd.models.folded import Folded as Folded
@@ -48,12 +48,13 @@ def fold(module: "Kernel | MLP", params: Params) -> Folded:
 
 def gather_windows(x: Float[Array, "n h w"], width: int) -> Float[Array, "n i j p"]:
     """Every whole `width` x `width` window of each image, places numbered row by row."""
-    rows = np.arange(x.shape[1] - width + 1)[:, None] + np.arange(width)
-    columns = np.arange(x.shape[2] - width + 1)[:, None] + np.arange(width)
-    windows = x.at[:, rows[:, None, :, None], columns[None, :, None, :]].get(
-        mode="promise_in_bounds"
-    )
-    return windows.reshape(*windows.shape[:3], width**2)
+    rows, columns = (side - width + 1 for side in x.shape[1:])
+    # Copied in runs: an indexed gather copies number by number.
+    across = jnp.stack([x[:, :, k : k + columns] for k in range(width)], axis=-1)
+    # Without the barrier XLA takes each number from the image by itself after all.
+    across = jax.lax.optimization_barrier(across)
+    down = jnp.stack([across[:, k : k + rows] for k in range(width)], axis=3)
+    return down.reshape(len(x), rows, columns, width**2)
 
 
 class Kernel(nn.Module):

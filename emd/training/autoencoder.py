@@ -99,7 +99,7 @@ def make_step(
                 train=True,
                 mutable=["batch_stats"],
             )
-            mse = jnp.mean((restored.astype(jnp.float32) - batch) ** 2)
+            mse = jnp.mean((restored - batch) ** 2)
             return huberised(mse), (mse, new["batch_stats"])
 
         (_, (mse, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)

@@ -235,7 +235,7 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
     near = min(widths) // 2
     pad = max(widths) // 2 - near
     padded = jnp.pad(noisy, ((0, 0), (pad, pad), (pad, pad)))
-    windows = _stack_windows(padded, max(widths))
+    windows = pixelwise.gather_windows(padded, max(widths))
     side = windows.shape[1]
     depth = near + np.minimum(np.arange(side), np.arange(side)[::-1])
     depths = np.broadcast_to(np.minimum.outer(depth, depth), (plan.batch, side, side))
@@ -246,16 +246,6 @@ def _windows(plan: Plan, noisy: Array, restored: Array) -> tuple[Array, Array, A
         restored[:, inner, inner].reshape(-1),
         jnp.asarray(masks, jnp.float32),
     )
-
-
-def _stack_windows(x: Float[Array, "n h w"], width: int) -> Float[Array, "n i j p"]:
-    """What `pixelwise.gather_windows` gives, copied in runs; a gather copies number by number."""
-    rows, columns = (side - width + 1 for side in x.shape[1:])
-    across = jnp.stack([x[:, :, k : k + columns] for k in range(width)], axis=-1)
-    # Without the barrier XLA takes each number from the crop by itself after all.
-    across = jax.lax.optimization_barrier(across)
-    down = jnp.stack([across[:, k : k + rows] for k in range(width)], axis=3)
-    return down.reshape(len(x), rows, columns, width**2)
 
 
 @functools.partial(jax.jit, static_argnames="plan")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from emd.models.symmetry import free_count
-from experiments.benchmark.machine import CACHED_BYTES, Rates
+from experiments.benchmark.machine import Rates
 
 SIGMOID_FLOPS = 20
 """A sigmoid: range reduction, a polynomial of degree 5, an addition and a division."""
@@ -51,7 +51,7 @@ def limit(work: Work, rates: Rates, precision: str) -> Limit:
       precision: of its products, a key of `rates.gemm`.
     """
     gemm = rates.gemm[precision]
-    copy = rates.copy_small if work.bytes < CACHED_BYTES else rates.copy_large
+    copy = rates.copy(work.bytes)
     arithmetic, traffic = work.flops / gemm, work.bytes / copy
     if arithmetic >= traffic:
         text = f"{work.flops / 1e9:.3g} GFLOP at the {gemm / 1e9:.3g} GFLOP/s of a large GEMM"

@@ -38,6 +38,10 @@ class Rates(NamedTuple):
     copy_small: float
     copy_large: float
 
+    def copy(self, moved: float) -> float:
+        """The rate for a job that moves so many bytes."""
+        return self.copy_small if moved < CACHED_BYTES else self.copy_large
+
 
 def on_gpu() -> bool:
     """Whether jax runs on a GPU."""

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from emd import checkpoint
+from emd.apply import HALO_PX
 from emd.restore import denoise
 from experiments.benchmark import network, peers, windows
 from experiments.benchmark.timing import Side
-
-MARGIN_PX = 24
-"""How far the autoencoder's peer sees the reflected image beyond its border, as ours does."""
 
 
 def _image(side: int, dtype: type) -> np.ndarray:
@@ -36,7 +34,7 @@ def torch_peer(name: str, side: int, dtype: type) -> Side:
     model = checkpoint.load(name)
     image = _image(side, dtype)
     if model.config.family == "autoencoder":
-        margin, apply = MARGIN_PX, _whole_network(torch, model.variables)
+        margin, apply = HALO_PX, _whole_network(torch, model.variables)
     else:
         margin, apply = model.config.size // 2, windows.torch_mlp(model.variables["params"])
 
@@ -56,12 +54,12 @@ def torch_peer(name: str, side: int, dtype: type) -> Side:
 
 
 def _whole_network(torch: Any, variables: Any) -> Callable[[Any], Any]:
-    """The autoencoder over one whole image (h w), its border of 24 pixels left out."""
+    """The autoencoder over one whole image (h w), the border that ours sees too left out."""
     model = network.make_network(variables).eval()
 
     def apply(x: Any) -> Any:
         turned = x.flip(0, 1)[None, None].contiguous(memory_format=torch.channels_last)
-        inner = slice(MARGIN_PX, -MARGIN_PX)
+        inner = slice(HALO_PX, -HALO_PX)
         return model(turned)[0, 0].flip(0, 1)[inner, inner]
 
     return apply

@@ -46,14 +46,12 @@ def _timed(job: Job, session: Session) -> Row:
     if job.skip:
         return row | {"status": "skipped", "note": job.skip}
     limit = counting.limit(job.work, session.rates, job.precision)
-    large = job.work.bytes >= machine.CACHED_BYTES
-    copy = session.rates.copy_large if large else session.rates.copy_small
     notes = [f"limit: {limit.text}"] + ([job.note] if job.note else [])
     row |= {
         "limit": number(in_unit(limit.seconds, job.unit)),
         "limit_kind": limit.kind,
         "gemm_gflops": number(session.rates.gemm[job.precision] / 1e9),
-        "copy_gbs": number(copy / 1e9),
+        "copy_gbs": number(session.rates.copy(job.work.bytes) / 1e9),
     }
     ours, peer = job.ours(), None
     status = "ok"
