@@ -136,8 +136,8 @@ BREAKS = [
     Break(
         "the decoder's maps are cut down too far",
         AUTOENCODER,
-        "reach = min(2 * margin, 2)",
-        "reach = min(2 * margin, 1)",
+        "reach = min(margin, 1)",
+        "reach = 0",
         "test_restore.py::test_tiles_equal_the_whole_image[tem_latent1-shape3]",
     ),
     # --- kernels, MLPs and their names ---

@@ -58,8 +58,8 @@ class Decoder(nn.Module):
         y = latent.astype(self.dtype)
         for features in (256, 128):
             y = nn.relu(BatchNorm(self.decay)(Upsample(features)(y), train=train))
-            # the next layers see no further than 2 pixels of these maps
-            reach = min(2 * margin, 2)
+            # the next layers see no further than 1 pixel of these maps
+            reach = min(margin, 1)
             y = _trimmed(y, 2 * margin - reach)
             margin = reach
         y = nn.relu(Upsample(64, use_bias=True)(y))
