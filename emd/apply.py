@@ -1,12 +1,10 @@
 """A model as a function of tiles: what runs on the device, and tiles of the size that suits it.
 
-Owns the choice of engine: on CPU OpenCV for narrow kernels where it is installed (it is the extra
-`fast`), XLA for everything else.
+Owns the choice of engine: on CPU OpenCV for narrow kernels where it is installed, XLA for
+everything else.
 """
 
 import functools
-import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Shaped
 
+from emd import opencv
 from emd.checkpoint import Model
 from emd.data.intensity import Frame, device_type, for_device
 from emd.data.normalise import Scale, normalise
@@ -29,7 +28,6 @@ from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stacked, stream
 HALO_PX = -(-REACH_PX // STRIDE) * STRIDE
 """What an autoencoder's tiles need around them [px]."""
 
-_OPENCV_WIDTHS = (3, 5, 7, 9)  # wider ones are faster folded, and OpenCV's Fourier transform rounds
 _NETWORK_TILE = (512, 512)  # on CPU: wider ones take more memory and no less time
 _NETWORK_BYTES = 2**11  # of maps for each pixel of a tile, with a margin
 
@@ -49,6 +47,7 @@ class Engine(NamedTuple):
       tile: height and width of the tiles that suit the device [px].
       workers: how many calls to have on their way at once.
       line: inputs' width is rounded up to a multiple of this [px].
+      whole: fills an array from a frame without tiles, where that is quicker.
     """
 
     call: Callable[..., Any]
@@ -56,6 +55,7 @@ class Engine(NamedTuple):
     tile: tuple[int, int]
     workers: int
     line: int = 1
+    whole: Callable[[Frame, np.ndarray], None] | None = None
 
 
 def restoring(model: Model) -> Engine:
@@ -66,10 +66,11 @@ def restoring(model: Model) -> Engine:
     halo = model.module.width // 2
     if not on_host():
         return Engine(functools.partial(_slide_tiles, folded), halo, (2048, 2048), 2)
-    one: Callable[[Any], Any] = functools.partial(apply_folded, folded)
-    if isinstance(model.module, Kernel) and model.module.width in _OPENCV_WIDTHS and _has_opencv():
-        one = functools.partial(_filter_tile, np.asarray(folded.output))
-    return Engine(functools.partial(_each_tile, one), halo, (256, 2048), cores(), LINE_PX)
+    whole = None
+    if isinstance(model.module, Kernel) and opencv.is_quicker(model.module.width):
+        whole = functools.partial(opencv.correlate, np.asarray(folded.output))
+    each = functools.partial(_each_tile, folded)
+    return Engine(each, halo, (256, 2048), cores(), LINE_PX, whole)
 
 
 def network(model: Model, method: str, margin: int) -> Engine:
@@ -87,11 +88,6 @@ def _network_tile() -> tuple[tuple[int, int], int]:
     side = int((free / 8 / _NETWORK_BYTES) ** 0.5)
     side = min(max(side, 256), 2048)
     return (side, side), 2
-
-
-@functools.cache
-def _has_opencv() -> bool:
-    return importlib.util.find_spec("cv2") is not None
 
 
 # --- tiles on their way through the device ---------------------------------------------------
@@ -150,16 +146,26 @@ def run(
     stream(tiling.tiles(len(out)), read, engine.call, write, inputs, workers=engine.workers)
 
 
+def over_frames(
+    engine: Engine, tiling: Tiling, frames: list[Frame], out: Float[np.ndarray, "n h w"]
+) -> None:
+    """Fills `out` with what an engine that restores makes of frames, normalised by their scales."""
+    if engine.whole is None:
+        run(engine, tiling, reader(engine, tiling, frames), out, frames[0].pixels.dtype)
+        return
+    for frame, place in zip(frames, out, strict=True):
+        engine.whole(frame, place)
+
+
 def over_image(model: Model, x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """What a model makes of a whole normalised image, reflected beyond its border.
 
     The step of `emd.restore.restore` between its normalisation and the inverse.
     """
     engine = restoring(model)
-    tiling = tiling_of(engine, x.shape, 1, None)
     out = np.empty(x.shape, np.float32)
     as_it_is = Frame(x, None, 0, Scale(0.0, 1.0), None)
-    run(engine, tiling, reader(engine, tiling, [as_it_is]), out[None], x.dtype)
+    over_frames(engine, tiling_of(engine, x.shape, 1, None), [as_it_is], out[None])
     return out
 
 
@@ -194,17 +200,7 @@ def _slide_tiles(
 
 
 def _each_tile(
-    one: Callable[[Any], Any], x: Float[np.ndarray, "n h w"], *_: Float[np.ndarray, " n"]
+    folded: Folded, x: Float[np.ndarray, "n h w"], *_: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n i j"]:
-    """What a function of one tile makes of tiles on the host, where they come normalised."""
-    return stacked([np.asarray(one(tile)) for tile in x])
-
-
-def _filter_tile(
-    matrix: Float[np.ndarray, "k k"], tile: Float[np.ndarray, "h w"]
-) -> Float[np.ndarray, "i j"]:
-    opencv: Any = importlib.import_module("cv2")
-    reach = len(matrix) // 2
-    # the border that OpenCV makes up is what is cut off
-    whole: np.ndarray = opencv.filter2D(tile, -1, matrix)
-    return whole[reach:-reach, reach:-reach]
+    """What a kernel or an MLP makes of tiles on the host, where they come normalised."""
+    return stacked([np.asarray(apply_folded(folded, tile)) for tile in x])

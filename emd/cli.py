@@ -67,9 +67,8 @@ def _add_denoise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--tile",
         metavar="N",
         type=_pixels,
-        default=_TILE_PX,
         help="side of the pieces worked on at a time, in pixels: bounds the memory and does not "
-        "change the result (default: %(default)s)",
+        "change the result (default: what suits the model and the device)",
     )
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
@@ -132,7 +131,7 @@ def _denoise(arguments: argparse.Namespace) -> None:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        remedy = f"use a --tile smaller than {arguments.tile}"
+        remedy = f"use a --tile smaller than {arguments.tile or _TILE_PX}"
         raise MemoryError(f"{arguments.input}: out of memory on the device: {remedy}") from None
     except ValueError as error:
         raise ValueError(f"{arguments.input}: {error}") from None

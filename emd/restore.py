@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 import emd
-from emd.apply import HALO_PX, network, reader, restoring, run, tiling_of
+from emd.apply import HALO_PX, network, over_frames, reader, restoring, run, tiling_of
 from emd.checkpoint import Model, fingerprint
 from emd.data.intensity import Outcome, finish, prepare
 from emd.data.micrograph import Micrograph
@@ -130,7 +130,7 @@ def restore(
         frames = [prepare(pixels, spikes=despike) for pixels in stack[part]]
         out = restored[part]
         raw = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
-        run(engine, tiling, reader(engine, tiling, frames), raw, stack.dtype)
+        over_frames(engine, tiling, frames, raw)
         outcomes += [
             finish(*images, keep_mean=not model.config.published)
             for images in zip(frames, raw, stack[part], out, strict=True)

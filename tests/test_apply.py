@@ -1,5 +1,6 @@
 """The engines: whatever a device and its libraries, the same pixels."""
 
+import importlib.util
 import types
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emd import apply, checkpoint, restore, zoo
+from emd import apply, checkpoint, opencv, restore, zoo
 from emd.checkpoint import Model
 from emd.models import folded, symmetry
 
@@ -23,29 +24,62 @@ def noisy(shape, seed=0):
     return np.random.default_rng(seed).poisson(20, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("width", symmetry.WIDTHS)
-@pytest.mark.parametrize("opencv", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1), (2, 70), (61, 83)])
-def test_kernels_are_the_plain_sum_over_the_reflected_image(width, opencv, shape, monkeypatch):
-    if opencv:
-        pytest.importorskip("cv2")
-        monkeypatch.setattr(apply, "_OPENCV_WIDTHS", symmetry.WIDTHS)
-    monkeypatch.setattr(apply, "_has_opencv", lambda: opencv)
-    model, x = kernel(width), noisy(shape)
-    engine = apply.restoring(model)
-    assert ("_filter_tile" in repr(engine.call)) == opencv
+def assert_is_the_plain_sum(model, x):
+    width = model.config.size
     matrix = np.asarray(folded.fold_params(model.variables["params"]).output, np.float64)
-    scaled = (x - x.min()) / (x - x.min()).mean() if np.ptp(x) else np.ones(shape)
+    scaled = (x - x.min()) / (x - x.min()).mean() if np.ptp(x) else np.ones(x.shape)
     padded = np.pad(scaled, width // 2, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width))
-    expected = (windows * matrix).sum((2, 3))
     got = apply.over_image(model, scaled.astype(np.float32))
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    np.testing.assert_allclose(got, (windows * matrix).sum((2, 3)), atol=1e-5)
 
 
-def test_wide_kernels_never_go_through_opencvs_fourier_transform():
-    assert max(apply._OPENCV_WIDTHS) ** 2 < 121  # it begins there or later
-    assert "_filter_tile" not in repr(apply.restoring(kernel(11)).call)
+SHAPES = [(1, 1), (2, 70), (61, 83), (70, 1)]
+
+
+@pytest.mark.parametrize("width", symmetry.WIDTHS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernels_by_xla_are_the_plain_sum_over_the_reflected_image(width, shape, monkeypatch):
+    monkeypatch.setattr(opencv, "is_quicker", lambda width: False)
+    assert_is_the_plain_sum(kernel(width), noisy(shape))
+
+
+@pytest.mark.parametrize("width", symmetry.WIDTHS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("strip_px", [1, 1000, 2**22])
+def test_kernels_by_opencv_are_the_plain_sum(width, shape, strip_px, monkeypatch):
+    """Strips as thin as they get, several, and one."""
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(opencv, "is_quicker", lambda width: True)
+    monkeypatch.setattr(opencv, "_STRIP_PX", strip_px)
+    assert_is_the_plain_sum(kernel(width), noisy(shape))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, ">f4", np.float64])
+def test_opencv_takes_every_type_and_any_layout(dtype, monkeypatch):
+    pytest.importorskip("cv2")
+    model, x = kernel(5), noisy((60, 50)).astype(dtype)[::-1, ::2]
+    assert apply.restoring(model).whole is not None
+    by_opencv = restore.denoise(x, model)
+    monkeypatch.setattr(opencv, "is_quicker", lambda width: False)
+    # a rounding may fall either way
+    np.testing.assert_allclose(
+        by_opencv, restore.denoise(x, model), atol=1 if x.dtype.kind == "u" else 1e-4
+    )
+
+
+def test_kernels_never_go_through_opencvs_fourier_transform(monkeypatch):
+    """It begins at 11x11, on builds without Intel's library."""
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setattr(cv2.ipp, "useIPP", lambda: False)
+    assert [w for w in symmetry.WIDTHS if opencv.is_quicker(w)] == [3, 5, 7, 9]
+    monkeypatch.setattr(cv2.ipp, "useIPP", lambda: True)
+    assert [w for w in symmetry.WIDTHS if opencv.is_quicker(w)] == [3, 5, 7, 9, 11]
+
+
+def test_without_opencv_kernels_go_through_xla(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert apply.restoring(kernel(3)).whole is None
 
 
 @pytest.mark.parametrize("hidden", [0, 1])

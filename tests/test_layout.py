@@ -30,7 +30,7 @@ ORDER = (
     ("emd.training.yardsticks", "emd.training.devices"),
     ("emd.training.autoencoder", "emd.training.lockstep"),
     ("emd.training.side_by_side",),
-    ("emd.tiling",),
+    ("emd.tiling", "emd.opencv"),
     ("emd.apply",),
     ("emd.restore",),
     ("emd.codec",),
