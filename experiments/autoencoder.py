@@ -54,6 +54,9 @@ class Config:
     simulated_share: float = configs.option(
         0.5, "fraction of draws from simulated micrographs when there are real ones"
     )
+    whole_share: float = configs.option(
+        0.0, "fraction of crops normalised by their whole micrograph; the paper's by themselves"
+    )
     steps: int = configs.option(60_000, "batches of the whole schedule")
     batch_size: int = configs.option(32, "crops a batch")
     seed: int = configs.option(0, "seed of weights and batches")
@@ -95,7 +98,9 @@ def run(config: Config) -> dict[str, float]:
     data = devices.from_first(
         lambda: training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
     )
-    images = crops.pack(data.images, simulated_share=config.simulated_share)
+    images = crops.pack(
+        data.images, simulated_share=config.simulated_share, whole_share=config.whole_share
+    )
     store = devices.put_whole(images, mesh)
     # only now: a first try that the data folder fails must not bind the next one
     also = {"data": data.facts["data_hash"]}
@@ -207,6 +212,7 @@ def _save(
         "batch_size": str(config.batch_size),
         "seed": str(config.seed),
         "precision": config.precision,
+        "whole_share": f"{config.whole_share:g}",
         "training_minutes": f"{curve.seconds / 60:.1f}",
         "reloads": str(reloads),
         "parameters": str(sum(p.size for p in jax.tree.leaves(variables["params"]))),

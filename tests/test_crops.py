@@ -128,6 +128,30 @@ def test_each_crop_is_normalised_by_itself(tiny):
     np.testing.assert_allclose(got.mean((1, 2)), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_share_of_crops_is_normalised_by_its_whole_image(tiny, share):
+    """They are windows of the image in units of its mean, none moved to begin at 0."""
+    one = image((30, 30))
+    store = crops.pack([one], whole_share=share)
+    got = np.asarray(sample(jax.random.key(1), store, batch=50, side=SIDE))
+    by_itself = np.abs(got.mean((1, 2)) - 1) < 1e-5
+    assert abs((~by_itself).mean() - share) < 0.2
+    windows = np.lib.stride_tricks.sliding_window_view(one.pixels / one.pixels.mean(), (SIDE, SIDE))
+    expected = np.stack([t for w in windows.reshape(-1, SIDE, SIDE) for t in eight(w)])
+    for crop in got[~by_itself]:
+        assert np.abs(expected - crop).max((1, 2)).min() < 1e-5
+    by_all = np.asarray(
+        sample(jax.random.key(1), store._replace(whole_share=0.0), batch=50, side=SIDE)
+    )
+    np.testing.assert_array_equal(got[by_itself], by_all[by_itself])  # the same draws
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_that_is_no_fraction_is_refused(share):
+    with pytest.raises(ValueError, match="whole_share"):
+        crops.pack([image()], whole_share=share)
+
+
 def test_a_constant_crop_is_all_ones(tiny):
     flat = image()._replace(pixels=np.full((30, 30), 7, np.uint16))
     got = sample(jax.random.key(0), crops.pack([flat]), batch=50, side=SIDE)

@@ -198,7 +198,9 @@ NO_STORE = crops.Store(
     start=jnp.zeros(0, jnp.int32),
     rows=jnp.zeros(0, jnp.int32),
     columns=jnp.zeros(0, jnp.int32),
+    mean=jnp.zeros(0),
     cumulative=jnp.zeros(0),
+    whole_share=jnp.zeros(()),
 )
 
 

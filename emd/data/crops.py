@@ -40,13 +40,18 @@ class Image(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Micrographs on the device: ``i`` images, flat pixels, and how likely each is drawn."""
+    """Micrographs on the device: ``i`` images, flat pixels, and how crops of them are drawn."""
 
     pixels: UInt16[Array, " total"]
     start: Int[Array, " i"]
     rows: Int[Array, " i"]
     columns: Int[Array, " i"]
+    mean: Float[Array, " i"]
+    """Of each whole image, as stored."""
     cumulative: Float[Array, " i"]
+    """How likely each image or one before it is drawn."""
+    whole_share: Float[Array, ""]
+    """Fraction of crops that are normalised by their whole image."""
 
 
 def to_stored(pixels: np.ndarray) -> UInt16[np.ndarray, "h w"]:
@@ -167,12 +172,23 @@ def draw_probabilities(
     return chance
 
 
-def pack(images: Sequence[Image], *, simulated_share: float = 0.5) -> Store:
+def pack(
+    images: Sequence[Image], *, simulated_share: float = 0.5, whole_share: float = 0.0
+) -> Store:
     """Return images as a store on the device.
 
+    Args:
+        images: at least one, each of 160x160 px or more.
+        simulated_share: fraction of draws from simulated images where there are real ones.
+        whole_share: fraction of crops that are normalised by their whole image, as a model meets
+            them in use; the others by themselves, as the paper's are.
+
     Raises:
-        ValueError: no image, one smaller than a crop, or more than 2^31 pixels.
+        ValueError: no image, one smaller than a crop, more than 2^31 pixels, or a share outside
+            [0, 1].
     """
+    if not 0 <= whole_share <= 1:
+        raise ValueError(f"whole_share {whole_share}: give a fraction from 0 to 1")
     if not images:
         raise ValueError("no images to train on: give at least one of 160x160 px or more")
     shapes = np.array([image.pixels.shape for image in images], np.int64)
@@ -187,12 +203,16 @@ def pack(images: Sequence[Image], *, simulated_share: float = 0.5) -> Store:
         start=jnp.asarray(np.cumsum(sizes) - sizes, jnp.int32),
         rows=jnp.asarray(shapes[:, 0], jnp.int32),
         columns=jnp.asarray(shapes[:, 1], jnp.int32),
+        mean=jnp.asarray([image.pixels.mean(dtype=np.float64) for image in images], jnp.float32),
         cumulative=jnp.asarray(np.cumsum(chance), jnp.float32),
+        whole_share=jnp.float32(whole_share),
     )
 
 
-def _window(key: Key[Array, ""], store: Store, side: int) -> Float[Array, "s s"]:
-    """Return a random window of a random image under a random symmetry of the square."""
+def _window(
+    key: Key[Array, ""], store: Store, side: int
+) -> tuple[Float[Array, "s s"], Float[Array, ""]]:
+    """Return a random window of a random image under a random symmetry, and the image's mean."""
     pick, place, turn = jax.random.split(key, 3)
     point = jax.random.uniform(pick) * store.cumulative[-1]
     # from the right, or a point of exactly 0 would draw a first image of no chance
@@ -209,18 +229,24 @@ def _window(key: Key[Array, ""], store: Store, side: int) -> Float[Array, "s s"]
     row = jnp.where(flip_rows, side - 1 - row, row)
     column = jnp.where(flip_columns, side - 1 - column, column)
     index = store.start[image] + (top + row) * store.columns[image] + left + column
-    return store.pixels[index].astype(jnp.float32)
+    return store.pixels[index].astype(jnp.float32), store.mean[image]
 
 
 def sample(
     key: Key[Array, ""], store: Store, *, batch: int, side: int = SIDE_PX
 ) -> Float[Array, "n s s"]:
-    """Return a batch of random crops, each normalised by itself; to be called inside jit.
+    """Return a batch of random normalised crops; to be called inside jit.
 
     Source: paper section 2.2; the eight symmetries are its program's augmentation.
+    Deviation: ``store.whole_share`` of the crops are normalised by their whole image.
     """
-    windows = jax.vmap(lambda k: _window(k, store, side))(jax.random.split(key, batch))
-    return normalise.normalise(windows, normalise.measure(windows))
+    windows, means = jax.vmap(lambda k: _window(k, store, side))(jax.random.split(key, batch))
+    own = normalise.measure(windows)
+    by_whole = jax.random.bernoulli(jax.random.fold_in(key, batch), store.whole_share, (batch,))
+    # stored pixels begin at their image's minimum
+    minimum = jnp.where(by_whole, 0, own.minimum)
+    scale = normalise.Scale(minimum, jnp.where(by_whole, means, own.mean))
+    return normalise.normalise(windows, scale)
 
 
 def held_out_crops(

@@ -41,6 +41,7 @@ class Folded(NamedTuple):
     output: Float[Array, "w w"]
 
 
+@jax.jit
 def fold_params(params: Params) -> Folded:
     """The folded form of a kernel's or an MLP's parameters, whose shapes say what they are."""
     free = params["weights"].reshape(-1, params["weights"].shape[-1])
