@@ -95,19 +95,12 @@ def run(config: Config) -> dict[str, float]:
     model_config = zoo.find_autoencoder(config.dataset, config.latent)
     module = Autoencoder(config.latent)  # what is measured and shipped is float32
     folder = Path(config.workdir) / "state" / model_config.name
-    data = devices.from_first(
-        lambda: training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
-    )
-    images = crops.pack(
-        data.images, simulated_share=config.simulated_share, whole_share=config.whole_share
-    )
-    store = devices.put_whole(images, mesh)
+    data, store = _load(config, mesh)
     # only now: a first try that the data folder fails must not bind the next one
     also = {"data": data.facts["data_hash"]}
     devices.from_first(lambda: configs.keep(config, folder, free=FREE, also=also))
     curve = curves.Curve(folder / "learning_curve.csv")
-    trained = module.clone(dtype=jnp.dtype(config.precision))
-    state = _train(config, trained, store, mesh, folder, curve, deadline)
+    state = _train(config, store, mesh, folder, curve, deadline)
     if int(state.step) < config.steps:
         return {}
 
@@ -131,9 +124,38 @@ def run(config: Config) -> dict[str, float]:
     return devices.from_first(finish)
 
 
+def compile_ahead(config: Config) -> None:
+    """Read a run's data and compile its step, for jax's cache of programs, while another trains."""
+    mesh = devices.make_mesh(config.batch_size)
+    _, store = _load(config, mesh)
+    step, state = _begin(config, mesh)
+    training.run.lower(step, state, store, jnp.int32(1)).compile()
+
+
+def _load(config: Config, mesh: Mesh) -> tuple[training_data.TrainingData, crops.Store]:
+    """Return the data that a run trains and is measured on, and its store on the devices."""
+    data = devices.from_first(
+        lambda: training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
+    )
+    images = crops.pack(
+        data.images, simulated_share=config.simulated_share, whole_share=config.whole_share
+    )
+    return data, devices.put_whole(images, mesh)
+
+
+def _begin(config: Config, mesh: Mesh) -> tuple[training.Step, training.TrainState]:
+    """Return the step of a run, and the state before its first batch."""
+    module = Autoencoder(config.latent, dtype=jnp.dtype(config.precision))
+    optimiser = training.make_optimiser(config.steps)
+    start = training.init_state(jax.random.key(config.seed), module, optimiser)
+    step = training.make_step(
+        module, optimiser, batch_size=config.batch_size, seed=config.seed, mesh=mesh
+    )
+    return step, devices.put_whole(start, mesh)
+
+
 def _train(
     config: Config,
-    module: Autoencoder,
     store: crops.Store,
     mesh: Mesh,
     folder: Path,
@@ -141,12 +163,7 @@ def _train(
     deadline: float | None,
 ) -> training.TrainState:
     """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
-    optimiser = training.make_optimiser(config.steps)
-    start = training.init_state(jax.random.key(config.seed), module, optimiser)
-    state = devices.put_whole(start, mesh)
-    step = training.make_step(
-        module, optimiser, batch_size=config.batch_size, seed=config.seed, mesh=mesh
-    )
+    step, state = _begin(config, mesh)
     began, shows = time.monotonic(), devices.is_first()
     bar = tqdm(
         total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True, disable=not shows

@@ -26,6 +26,9 @@ from experiments import curves, pairs, students, training_data
 ALL = "all"
 """In place of sets' names: every one of them."""
 
+TEACHER = "teacher's weights"
+"""What a set's record of its settings calls the fingerprint of its teacher."""
+
 SAVE_EVERY_S = 5
 """Seconds between checkpoints of a set, at least."""
 
@@ -143,7 +146,7 @@ def _folder(config: Config, name: str) -> Path:
 def _bind(config: Config, name: str, source: pairs.Source) -> None:
     """Refuse to go on with a set that began under other settings, data or teacher."""
     own = dataclasses.replace(config, set=name)
-    also = {"data": source.data.facts["data_hash"], "teacher's weights": source.weights}
+    also = {"data": source.data.facts["data_hash"], TEACHER: source.weights}
     free = ("workdir", "teachers", "data_dir")
     configs.keep(own, _folder(config, name), free=free, also=also)
 

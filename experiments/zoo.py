@@ -1,25 +1,34 @@
-"""Train whatever of the zoo is missing: `python -m experiments.zoo --minutes=45`.
+"""Train whatever of the zoo is missing or old: `python -m experiments.zoo --minutes=45`.
 
 Teachers come first, then the nine sets distilled from them, side by side, then the other
-autoencoders. Stopped at any point, or out of minutes, the same command goes on. A finished model
-is copied from the working folder to the folder of checkpoints.
+autoencoders. A model is old where it was trained on fewer crops than asked, or where its teacher
+is another one by now. Stopped at any point, or out of minutes, the same command goes on. A finished
+model goes from the working folder to the folder of checkpoints unless a better one is there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import time
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import jax
 
 from emd import checkpoint, zoo
-from experiments import autoencoder, distill
+from experiments import autoencoder, distill, shelf
 from experiments import config as configs
 
 LATENT_ORDER = (16, 4, 64, 1, 8, 32, 2)
 """Autoencoders by latent depth: those that others need, or that say most, first."""
+
+
+SIMULATED_SHARE = {"tem": 0.0, "stem": 0.5, "temstem": 0.25}
+"""Fraction of an autoencoder's crops from simulated micrographs, where there are real ones: the
+best of those compared on held-out real micrographs (README, "How the models were trained")."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +42,6 @@ class Config:
     data_dir: str | None = configs.option(
         None, "folder with tem/ and stem/ inside; simulated micrographs without it"
     )
-    simulated_share: float = configs.option(
-        0.5, "fraction of draws from simulated micrographs when there are real ones"
-    )
     steps: int = configs.option(60_000, "batches of an autoencoder's schedule")
     batch_size: int = configs.option(32, "crops a batch of an autoencoder")
     student_steps: int = configs.option(10_000, "batches of a set's schedule")
@@ -48,17 +54,18 @@ class Config:
 
 
 class Job(NamedTuple):
-    """One autoencoder or one set: what it makes, under which settings, and how."""
+    """One autoencoder or one set: its name, and what it makes."""
 
     name: str
     makes: tuple[zoo.ModelConfig, ...]
-    settings: dict[str, str]
-    """Facts that the cards of its models must have."""
-    run: Callable[[float | None], object] | None = None
-    """Trains it for so many minutes; None for a set, which is trained with other sets."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is distilled from a teacher."""
+        return self.name in zoo.SETS
 
 
-def jobs(config: Config) -> list[Job]:
+def jobs(only: str | None = None) -> list[Job]:
     """Return all jobs in the order they are done: teachers, sets, other autoencoders.
 
     Raises:
@@ -68,25 +75,15 @@ def jobs(config: Config) -> list[Job]:
         (model for model in zoo.PAPER_MODELS if model.family == "autoencoder"),
         key=lambda model: LATENT_ORDER.index(model.size),
     )
-    coder, student = (
-        {"batches": str(steps), "batch_size": str(batch_size), "seed": str(config.seed)}
-        for steps, batch_size in (
-            (config.steps, config.batch_size),
-            (config.student_steps, config.student_batch_size),
-        )
-    )
-    coders = [Job(m.name, (m,), coder, _autoencoder_job(config, m)) for m in autoencoders]
     teachers = {zoo.teacher_of(name) for name in zoo.SETS}
-    sets = [Job(name, made, student) for name, made in zoo.SETS.items()]
     ordered = [
-        *(job for job in coders if job.name in teachers),
-        *sets,
-        *(job for job in coders if job.name not in teachers),
+        *(Job(model.name, (model,)) for model in autoencoders if model.name in teachers),
+        *(Job(name, made) for name, made in zoo.SETS.items()),
+        *(Job(model.name, (model,)) for model in autoencoders if model.name not in teachers),
     ]
-    if config.only is None:
+    if only is None:
         return ordered
-    wanted = config.only.split(",")
-    names = [job.name for job in ordered]
+    wanted, names = only.split(","), [job.name for job in ordered]
     for name in wanted:
         if name not in names:
             raise ValueError(f"unknown name {name!r} in --only: use of {', '.join(names)}")
@@ -94,102 +91,135 @@ def jobs(config: Config) -> list[Job]:
 
 
 def run(config: Config) -> dict[str, float]:
-    """Return how many of the models are there and how many are still missing.
+    """Return how many models are new, how many are there, and how many still missing or old.
 
     Raises:
         ValueError: a setting or the data will not do.
         FileNotFoundError: the data folder is missing.
     """
+    configs.check_counts(config, "steps", "batch_size", "student_steps", "student_batch_size")
     root, workdir = Path(config.checkpoints or checkpoint.shipped()), Path(config.workdir)
     deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
-    planned = jobs(config)
-    for job in planned:
-        left = None if deadline is None else (deadline - time.monotonic()) / 60
-        if left is not None and left <= 0:
-            break
-        if not _is_missing(job, root):
-            continue
-        if not _is_finished(job, workdir):
-            if job.run is not None:
-                print(f"== {job.name}", flush=True)
-                job.run(left)
-            else:
-                sets = [one for one in planned if one.run is None and _is_missing(one, root)]
-                _distil(config, [one.name for one in sets if not _is_finished(one, workdir)])
-        if _is_finished(job, workdir):
-            for model in job.makes:
-                _promote(workdir / model.name, root)
-    _print_status(planned, root)
+    planned = jobs(config.only)
+    _share_programs(workdir)
+    new = 0
+    with ThreadPoolExecutor(1) as aside:
+        for number, job in enumerate(planned):
+            left = None if deadline is None else (deadline - time.monotonic()) / 60
+            if left is not None and left <= 0:
+                break
+            if not _wants(config, job, root):
+                continue
+            if _wants(config, job, workdir):
+                _train(config, planned[number:], root, left, aside)
+            if not _wants(config, job, workdir):
+                told = [shelf.promote(workdir, root, model.name) for model in job.makes]
+                print("\n".join(told), flush=True)
+                new += sum(": new," in line for line in told)
     models = [model for job in planned for model in job.makes]
-    there = sum(checkpoint.is_there(root / model.name) for model in models)
-    return {"models": there, "missing": len(models) - there}
+    shelf.print_status(models, root)
+    there = sum(bool(shelf.read(root, model.name)) for model in models)
+    old = sum(len(job.makes) for job in planned if _wants(config, job, root))
+    return {"new": new, "models": there, "missing_or_old": old}
 
 
-def _autoencoder_job(config: Config, model: zoo.ModelConfig) -> Callable[[float | None], object]:
-    def train(minutes: float | None) -> object:
-        return autoencoder.run(
-            autoencoder.Config(
-                dataset=model.domain,
-                latent=model.size,
-                **_shared(config),
-                steps=config.steps,
-                batch_size=config.batch_size,
-                checkpoint_every=max(1, config.steps // 12),
-                minutes=minutes,
-            )
-        )
-
-    return train
+def _wants(config: Config, job: Job, folder: Path) -> bool:
+    """Return whether a folder lacks something that a job makes, or holds an old one."""
+    standard = shelf.Standard(config.steps * config.batch_size)
+    if job.is_set:
+        crops = config.student_steps * config.student_batch_size
+        standard = shelf.Standard(crops, _teacher_weights(config, job.name))
+    return any(shelf.fault(shelf.read(folder, model.name), standard) for model in job.makes)
 
 
-def _distil(config: Config, names: list[str]) -> None:
-    """Train these sets side by side."""
+def _teacher_weights(config: Config, name: str) -> str | None:
+    """Return the fingerprint of a set's teacher on the shelf; None where it is missing."""
+    try:
+        teacher = checkpoint.load(zoo.teacher_of(name), root=config.checkpoints)
+    except FileNotFoundError:
+        return None
+    return checkpoint.fingerprint(teacher.variables)
+
+
+def _train(
+    config: Config,
+    ahead: list[Job],
+    root: Path,
+    minutes: float | None,
+    aside: ThreadPoolExecutor,
+) -> None:
+    """Train the first of the jobs ahead; of sets, all that are wanted, side by side.
+
+    While an autoencoder trains, the data of the next one is read and its program compiled, or the
+    device would be idle between them.
+    """
+    job = ahead[0]
+    if not job.is_set:
+        print(f"== {job.name}", flush=True)
+        for other in ahead[1:]:
+            if not other.is_set and _wants(config, other, root):
+                settings = _autoencoder_config(config, other.makes[0], None)
+                aside.submit(autoencoder.compile_ahead, settings)
+                break
+        autoencoder.run(_autoencoder_config(config, job.makes[0], minutes))
+        return
+    names = [
+        other.name
+        for other in ahead
+        if other.is_set
+        and _wants(config, other, root)
+        and _wants(config, other, Path(config.workdir))
+    ]
     print(f"== {', '.join(names)}", flush=True)
-    distill.run(
-        distill.Config(
-            set=",".join(names),
-            **_shared(config),
-            steps=config.student_steps,
-            batch_size=config.student_batch_size,
-            teachers=config.checkpoints,
-        )
+    for name in names:
+        _forget_other_teacher(config, name)
+    distill.run(_distill_config(config, names))
+
+
+def _autoencoder_config(
+    config: Config, model: zoo.ModelConfig, minutes: float | None
+) -> autoencoder.Config:
+    return autoencoder.Config(
+        dataset=model.domain,
+        latent=model.size,
+        data_dir=config.data_dir,
+        simulated_share=SIMULATED_SHARE[model.domain],
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workdir=config.workdir,
+        checkpoint_every=max(1, config.steps // 12),
+        minutes=minutes,
     )
 
 
-def _shared(config: Config) -> dict[str, Any]:
-    """Return the settings that every job has in common."""
-    names = ("data_dir", "simulated_share", "seed", "workdir")
-    return {name: getattr(config, name) for name in names}
+def _distill_config(config: Config, names: list[str]) -> distill.Config:
+    return distill.Config(
+        set=",".join(names),
+        data_dir=config.data_dir,
+        simulated_share=0.0,  # what is learnt is the teacher's doing, and real crops show it best
+        steps=config.student_steps,
+        batch_size=config.student_batch_size,
+        seed=config.seed,
+        workdir=config.workdir,
+        teachers=config.checkpoints,
+    )
 
 
-def _is_missing(job: Job, root: Path) -> bool:
-    return not all(checkpoint.is_there(root / model.name) for model in job.makes)
+def _forget_other_teacher(config: Config, name: str) -> None:
+    """Remove a set's training state where it began under a teacher that is no more."""
+    state = Path(config.workdir) / "state" / name
+    record = state / "config.json"
+    if record.is_file():
+        began = json.loads(record.read_text()).get(distill.TEACHER)
+        if began != _teacher_weights(config, name):
+            shutil.rmtree(state)
 
 
-def _is_finished(job: Job, workdir: Path) -> bool:
-    """Return whether the working folder holds all that a job makes, trained as it would."""
-    cards = [checkpoint.read_card(workdir / model.name / "card.md") for model in job.makes]
-    return all(job.settings.items() <= card.items() for card in cards)
-
-
-def _promote(folder: Path, root: Path) -> None:
-    """Copy a finished model, without its picture, to the folder of checkpoints: whole or not."""
-    with checkpoint.replacing(root / folder.name) as work:
-        shutil.copytree(folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.png"))
-
-
-def _print_status(planned: list[Job], root: Path) -> None:
-    """Print a line a model: how far it is trained, and its held-out MSE."""
-    print(f"{'model':20} {'batches':>8} {'validation MSE':>15} {'trained on':>11}")
-    for model in (model for job in planned for model in job.makes):
-        card = checkpoint.read_card(root / model.name / "card.md")
-        if card:
-            print(
-                f"{model.name:20} {card.get('batches', '?'):>8} "
-                f"{card.get('validation_mse', '?'):>15} {card.get('date', '?'):>11}"
-            )
-        else:
-            print(f"{model.name:20} {'missing':>8}")
+def _share_programs(workdir: Path) -> None:
+    """Keep compiled programs in the working folder: for a run that goes on, and between threads."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str((workdir / "programs").resolve()))
 
 
 if __name__ == "__main__":

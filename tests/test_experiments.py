@@ -7,8 +7,7 @@ import pytest
 
 from emd import checkpoint, zoo
 from emd.data import micrograph
-from experiments import autoencoder, curves, distill, simulate
-from experiments import zoo as train_zoo
+from experiments import curves, distill, simulate
 
 
 @pytest.fixture(scope="module")
@@ -105,64 +104,6 @@ def test_distill_from_a_missing_folder_leaves_nothing_behind(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         distill.run(config)
     assert not (tmp_path / "runs").exists()
-
-
-def test_zoo_trains_what_is_missing_and_stops_there(tmp_path, monkeypatch):
-    asked = []
-
-    def train(config):
-        asked.append((config.dataset, config.latent, config.steps))
-        facts = {n: str(getattr(config, n)) for n in ("batch_size", "seed", "simulated_share")}
-        name = f"{config.dataset}_latent{config.latent}"
-        save(name, config.workdir, batches=str(config.steps), **facts)
-        return {}
-
-    monkeypatch.setattr(autoencoder, "run", train)
-    config = train_zoo.Config(
-        only="stem_latent4,tem_latent16", steps=2,
-        workdir=str(tmp_path / "runs"), checkpoints=str(tmp_path / "checkpoints"),
-    )  # fmt: skip
-    assert train_zoo.run(config) == {"models": 2, "missing": 0}
-    assert asked == [("tem", 16, 2), ("stem", 4, 2)]  # the teacher first
-    card = checkpoint.load("stem_latent4", root=tmp_path / "checkpoints").card
-    assert card["batches"] == "2"
-    assert train_zoo.run(config) == {"models": 2, "missing": 0}
-    assert len(asked) == 2
-
-
-def test_zoo_distils_all_missing_sets_in_one_go(tmp_path, monkeypatch):
-    asked = []
-
-    def distil(config):
-        asked.append((config.set, config.steps, config.teachers))
-        facts = {"batches": "5", "batch_size": "1", "seed": "0"}
-        for name in config.set.split(","):
-            for member in zoo.find_set(name):
-                save(member.name, config.workdir, **facts)
-        return {}
-
-    monkeypatch.setattr(distill, "run", distil)
-    root = tmp_path / "checkpoints"
-    for member in zoo.find_set("stem_mlp1"):
-        save(member.name, root)
-    config = train_zoo.Config(
-        only="tem_mlp1,stem_mlp1,stem_mlp2,temstem_mlp2", student_steps=5,
-        workdir=str(tmp_path / "runs"), checkpoints=str(root),
-    )  # fmt: skip
-    assert train_zoo.run(config) == {"models": 10, "missing": 0}
-    assert asked == [("tem_mlp1,stem_mlp2,temstem_mlp2", 5, str(root))]
-
-
-def test_zoo_knows_every_model_once_teachers_before_their_sets():
-    jobs = train_zoo.jobs(train_zoo.Config())
-    assert sorted(m.name for job in jobs for m in job.makes) == sorted(
-        m.name for m in zoo.PAPER_MODELS
-    )
-    names = [job.name for job in jobs]
-    for set_name in zoo.SETS:
-        assert names.index(zoo.teacher_of(set_name)) < names.index(set_name)
-    with pytest.raises(ValueError, match="unknown name 'x'"):
-        train_zoo.jobs(train_zoo.Config(only="x"))
 
 
 def test_simulate_writes_a_micrograph_and_its_truth(tmp_path):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from emd import checkpoint
 from emd.data.micrograph import Micrograph, write
+from emd.training import autoencoder as training
 from experiments import autoencoder, curves
 from experiments.autoencoder import Config
 
@@ -60,6 +62,27 @@ def tiny(data_dir, workdir, /, **changes):
 def straight(data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("straight")
     return autoencoder.run(tiny(data_dir, workdir)), workdir
+
+
+def test_what_is_compiled_ahead_is_what_runs(data_dir, tmp_path, monkeypatch):
+    """The same program to the letter, so that the cache of programs has it."""
+    real, programs = training.run, []
+
+    class Noted:
+        def lower(self, *given):
+            programs.append(real.lower(*given).as_text())
+            return types.SimpleNamespace(compile=lambda: None)
+
+        def __call__(self, *given):
+            self.lower(*given)
+            raise InterruptedError
+
+    monkeypatch.setattr(training, "run", Noted())
+    autoencoder.compile_ahead(tiny(data_dir, tmp_path))
+    with pytest.raises(InterruptedError):
+        autoencoder.run(tiny(data_dir, tmp_path))
+    assert len(programs) == 2
+    assert programs[0] == programs[1]
 
 
 def check_same_model(one, other):
