@@ -18,10 +18,12 @@ class Standard(NamedTuple):
 
     Attributes:
       crops: that it was trained on, at least: batches times crops a batch.
+      simulated_share: fraction of them from simulated micrographs.
       teacher: fingerprint of its teacher's weights; None for an autoencoder.
     """
 
     crops: int
+    simulated_share: float
     teacher: str | None = None
 
 
@@ -36,6 +38,8 @@ def fault(card: Card, standard: Standard) -> str | None:
         return "missing"
     if standard.teacher is not None and card.get("teacher_weights") != standard.teacher:
         return "of another teacher"
+    if float(card.get("simulated_share", -1)) != standard.simulated_share:
+        return f"trained on simulated micrographs by {card.get('simulated_share')}"
     crops = int(card.get("batches", 0)) * int(card.get("batch_size", 0))
     if crops < standard.crops:
         return f"trained on {crops} of {standard.crops} crops"

@@ -1,9 +1,10 @@
 """Train whatever of the zoo is missing or old: `python -m experiments.zoo --minutes=45`.
 
 Teachers come first, then the nine sets distilled from them, side by side, then the other
-autoencoders. A model is old where it was trained on fewer crops than asked, or where its teacher
-is another one by now. Stopped at any point, or out of minutes, the same command goes on. A finished
-model goes from the working folder to the folder of checkpoints unless a better one is there.
+autoencoders. A model is old where it was trained on fewer crops than asked, on another share of
+simulated ones, or where its teacher is another one by now. Stopped at any point, or out of minutes,
+the same command goes on. A finished model goes from the working folder to the folder of checkpoints
+unless a better one is there.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ LATENT_ORDER = (16, 4, 64, 1, 8, 32, 2)
 SIMULATED_SHARE = {"tem": 0.0, "stem": 0.5, "temstem": 0.25}
 """Fraction of an autoencoder's crops from simulated micrographs, where there are real ones: the
 best of those compared on held-out real micrographs (README, "How the models were trained")."""
+
+STUDENT_SHARE = 0.0
+"""The same of the sets': what they learn is the teacher's doing, and real crops show it best."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +129,22 @@ def run(config: Config) -> dict[str, float]:
 
 def _wants(config: Config, job: Job, folder: Path) -> bool:
     """Return whether a folder lacks something that a job makes, or holds an old one."""
-    standard = shelf.Standard(config.steps * config.batch_size)
+    standard = shelf.Standard(
+        config.steps * config.batch_size,
+        _facts_share(config, SIMULATED_SHARE[job.makes[0].domain]),
+    )
     if job.is_set:
-        crops = config.student_steps * config.student_batch_size
-        standard = shelf.Standard(crops, _teacher_weights(config, job.name))
+        standard = shelf.Standard(
+            config.student_steps * config.student_batch_size,
+            _facts_share(config, STUDENT_SHARE),
+            _teacher_weights(config, job.name),
+        )
     return any(shelf.fault(shelf.read(folder, model.name), standard) for model in job.makes)
+
+
+def _facts_share(config: Config, share: float) -> float:
+    """Return the share that cards name: without real micrographs all are simulated."""
+    return 1.0 if config.data_dir is None else share
 
 
 def _teacher_weights(config: Config, name: str) -> str | None:
@@ -197,7 +212,7 @@ def _distill_config(config: Config, names: list[str]) -> distill.Config:
     return distill.Config(
         set=",".join(names),
         data_dir=config.data_dir,
-        simulated_share=0.0,  # what is learnt is the teacher's doing, and real crops show it best
+        simulated_share=STUDENT_SHARE,
         steps=config.student_steps,
         batch_size=config.student_batch_size,
         seed=config.seed,

@@ -19,7 +19,9 @@ def save(name, root, *, seed=0, **facts):
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 16, 16)))
     draws = np.random.default_rng(seed)
     weights = jax.tree.map(lambda x: draws.uniform(0.01, 0.1, x.shape).astype(np.float32), shapes)
-    given = {"validation_mse": "0.5", "held_out_crops": "3 real", **facts}
+    given = {
+        "validation_mse": "0.5", "held_out_crops": "3 real", "simulated_share": "1", **facts
+    }  # fmt: skip
     checkpoint.save(checkpoint.Model(config, module, weights, given), root, text="")
 
 
@@ -157,12 +159,13 @@ def test_every_model_is_known_once_teachers_before_their_sets():
     ("card", "why"),
     [
         ({}, "missing"),
-        ({"batches": "2", "batch_size": "3"}, "trained on 6 of 8 crops"),
-        ({"batches": "2", "batch_size": "4"}, None),
+        ({"simulated_share": "0.5"}, "trained on simulated micrographs by 0.5"),
+        ({"simulated_share": "1", "batches": "2", "batch_size": "3"}, "trained on 6 of 8 crops"),
+        ({"simulated_share": "1", "batches": "2", "batch_size": "4"}, None),
     ],
 )
 def test_what_is_wrong_with_an_autoencoder(card, why):
-    assert shelf.fault(card, shelf.Standard(8)) == why
+    assert shelf.fault(card, shelf.Standard(8, 1.0)) == why
 
 
 def test_errors_on_other_held_out_crops_do_not_compare(tmp_path):
