@@ -50,6 +50,11 @@ class Trend(NamedTuple):
     """Standard error of the change."""
 
 
+def standard_error(values: Float[np.ndarray, " n"]) -> float:
+    """Return the standard error of the mean of independent values; 0 for a single one."""
+    return float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
 class Entry(NamedTuple):
     """One of the paper's models: its facts, none where it is missing, and its curve."""
 
@@ -107,7 +112,8 @@ def trend(curve: Curve, *, share: float = 0.1) -> Trend | None:
     inside = curve.ends > (1 - share) * curve.ends[-1]
     if inside.sum() < 3:
         return None
-    weights, x, y = curve.counts[inside], curve.ends[inside], curve.mse[inside]
+    weights, y = curve.counts[inside], curve.mse[inside]
+    x = curve.ends[inside] - (weights - 1) / 2  # the middle of the span that y is the mean of
     middle, mean = np.average(x, weights=weights), np.average(y, weights=weights)
     spread = np.sum(weights * (x - middle) ** 2)
     slope = np.sum(weights * (x - middle) * (y - mean)) / spread

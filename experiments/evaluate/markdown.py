@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from emd.zoo import ModelConfig
@@ -10,7 +10,7 @@ from emd.zoo import ModelConfig
 DOMAINS = {"tem": "TEM", "stem": "STEM", "temstem": "TEM+STEM"}
 """The paper's names of the domains."""
 
-NONE = "–"
+NONE = "-"
 """What stands in a cell without a value."""
 
 _FAMILIES = {
@@ -26,8 +26,10 @@ def title(config: ModelConfig) -> str:
     return _FAMILIES[config.family].format(config.size)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, its first column aligned left, the others right, padded to be read as text.
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, text: Collection[int] = (0,)
+) -> str:
+    """Return a table, padded so that it reads as text; columns ``text`` left, the others right.
 
     Raises:
         ValueError: a row has more or fewer cells than the header.
@@ -37,11 +39,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(3, *(len(line[k]) for line in (header, *rows))) for k in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-        return f"| {' | '.join([first, *others])} |"
+        padded = [
+            cell.ljust(width) if k in text else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * (width - 1) + ("-" if k in text else ":") for k, width in enumerate(widths)]
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
 
 
