@@ -1,0 +1,30 @@
+"""All cards at once, from tables that are of the weights that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.cards import autoencoders, kernels, measure, mlps, standing
+
+_WRITERS = {
+    "AUTOENCODERS.md": (autoencoders.card, ("autoencoder",)),
+    "KERNELS.md": (kernels.card, ("kernel",)),
+    "MLPS.md": (mlps.card, ("mlp1", "mlp2")),
+}
+
+
+def write_all(root: Path, tables: measure.Tables, pictures: str) -> dict[str, str]:
+    """Return each card's text by file name; ``pictures`` is their folder as the cards see it.
+
+    Raises:
+        ValueError: the tables are of other weights than those that are there.
+    """
+    if wrong := measure.stale(tables, root):
+        raise ValueError(
+            f"measured on other weights than those in {root}: {', '.join(wrong)}; "
+            "run python -m experiments.cards"
+        )
+    return {
+        name: write(standing.entries(root, *families), tables, pictures)
+        for name, (write, families) in _WRITERS.items()
+    }
