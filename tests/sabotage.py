@@ -262,6 +262,42 @@ BREAKS = [
         "density = size[1], size[0]",
         "test_calibration.py::test_other_programs_find_the_scale",
     ),
+    Break(
+        "a crop by its whole micrograph is moved to begin at 0",
+        CROPS,
+        "jnp.where(by_whole, 0, own.minimum)",
+        "own.minimum",
+        "test_crops.py::test_a_share_of_crops_is_normalised_by_its_whole_image",
+    ),
+    Break(
+        "a strip's cut is seen in the strip before",
+        "emd/opencv.py",
+        "        out[above:start] = done\n",
+        "",
+        "test_apply.py::test_kernels_by_opencv_are_the_plain_sum",
+    ),
+    Break(
+        "11x11 kernels go through OpenCV's Fourier transform",
+        "emd/opencv.py",
+        "return width <= _DIRECT_PX or bool(_opencv().ipp.useIPP())",
+        "return True",
+        "test_apply.py::test_kernels_never_go_through_opencvs_fourier_transform",
+    ),
+    # --- the zoo ---
+    Break(
+        "a worse model takes the place of a better one",
+        "experiments/shelf.py",
+        "if not after < before:",
+        "if not after < before and not before:",
+        "test_experiments_zoo.py::test_models_of_fewer_crops_are_old_and_give_way_to_better_ones_alone",
+    ),
+    Break(
+        "students of another teacher are left as they are",
+        "experiments/shelf.py",
+        'card.get("teacher_weights") != standard.teacher',
+        'card.get("teacher_weights") is None',
+        "test_experiments_zoo.py::test_students_follow_their_teacher",
+    ),
     # --- training ---
     Break(
         "the loss is the MSE above 1, too",

@@ -4,16 +4,34 @@ import numpy as np
 import pytest
 
 from emd import checkpoint, zoo
+from emd.data import micrograph
 from emd.restore import denoise
 
 SHIPPED = [name for name in checkpoint.available() if not zoo.find(name).published]
 FACTS = ("batches", "full_schedule", "batch_size", "validation_mse", "real_sources", "command")
 
 
-def test_the_teachers_and_all_students_are_there():
-    students = {member.name for members in zoo.SETS.values() for member in members}
-    teachers = {zoo.teacher_of(name) for name in zoo.SETS}
-    assert students | teachers <= set(SHIPPED)
+def test_all_of_the_papers_models_are_there():
+    assert {model.name for model in zoo.PAPER_MODELS} <= set(SHIPPED)
+
+
+def test_they_are_small_enough_to_come_along():
+    files = [f for f in checkpoint.shipped().rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) < 30e6
+
+
+def test_every_model_restores_a_real_micrograph(real_data):
+    """A square from its middle: of the same mean, smoother, and clearly the same field."""
+    path = min((real_data / "eval" / "stem").glob("*.tif"))
+    pixels = micrograph.read(path).pixels.astype(np.float32)
+    middle = [slice(side // 2 - 64, side // 2 + 64) for side in pixels.shape[-2:]]
+    given = pixels.reshape(-1, *pixels.shape[-2:])[0][middle[0], middle[1]]
+    for model in zoo.PAPER_MODELS:
+        restored = denoise(given, checkpoint.load(model.name))
+        assert restored.shape == given.shape
+        assert restored.mean() == pytest.approx(given.mean(), rel=1e-3), model.name
+        assert np.corrcoef(restored.ravel(), given.ravel())[0, 1] > 0.5, model.name
+        assert np.abs(np.diff(restored)).mean() < np.abs(np.diff(given)).mean(), model.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
