@@ -27,7 +27,7 @@ LATENT_ORDER = (16, 4, 64, 1, 8, 32, 2)
 """Autoencoders by latent depth: those that others need, or that say most, first."""
 
 
-SIMULATED_SHARE = {"tem": 0.0, "stem": 0.5, "temstem": 0.25}
+SIMULATED_SHARE = {"tem": 0.0, "stem": 0.4, "temstem": 0.0}
 """Fraction of an autoencoder's crops from simulated micrographs, where there are real ones: the
 best of those compared on held-out real micrographs (README, "How the models were trained")."""
 

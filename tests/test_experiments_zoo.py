@@ -72,7 +72,7 @@ def test_it_trains_what_is_missing_and_stops_there(trained, config, tmp_path):
     settings = config("stem_latent4,tem_latent16")
     done = {"new": 2, "models": 2, "missing_or_old": 0}
     assert train_zoo.run(settings) == done
-    assert trained.asked == [("tem", 16, 0.0), ("stem", 4, 0.5)]  # the teacher first
+    assert trained.asked == [("tem", 16, 0.0), ("stem", 4, 0.4)]  # the teacher first
     assert checkpoint.load("stem_latent4", root=tmp_path / "checkpoints").card["batches"] == "2"
     assert train_zoo.run(settings) == {**done, "new": 0}
     assert len(trained.asked) == 2
