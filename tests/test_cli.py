@@ -178,5 +178,24 @@ def test_the_command_runs_as_a_module_and_help_needs_no_jax():
         "print('jax' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], **run).stdout
-    assert cli.DEFAULT_MODEL in said
+    assert cli.denoise.DEFAULT_MODEL in said
     assert said.endswith("False\n")
+
+
+def test_export_writes_a_kernel_for_fiji(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", MODEL, "--to", "imagej"]) == 0
+    assert capsys.readouterr().out.startswith(f"{MODEL}.txt: {MODEL}, kernel for")
+    rows = [line.split() for line in (tmp_path / f"{MODEL}.txt").read_text().splitlines()]
+    assert [float(row[1]) for row in rows] == [0.135, 0.218, 0.135]
+
+
+def test_export_tells_what_cannot_be(tmp_path, capsys):
+    out = tmp_path / "out.txt"
+    assert "unknown target 'x'" in fails(capsys, "export", MODEL, "--to", "x", "-o", out)
+    line = fails(capsys, "export", "tem_latent16", "--to", "imagej", "-o", out)
+    assert "imagej cannot hold" in line
+    assert "onnx" in line
+    out.write_text("mine")
+    assert "--overwrite" in fails(capsys, "export", MODEL, "--to", "imagej", "-o", out)
+    assert out.read_text() == "mine"

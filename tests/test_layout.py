@@ -18,6 +18,7 @@ ORDER = (
     ("emd.data",),
     ("emd.data.calibration", "emd.data.pixels", "emd.data.manifest"),
     ("emd.data.tiff",),
+    ("emd.data.formats",),
     ("emd.data.micrograph",),
     ("emd.data.normalise",),
     ("emd.data.intensity",),
@@ -33,6 +34,8 @@ ORDER = (
     ("emd.tiling", "emd.opencv"),
     ("emd.apply",),
     ("emd.restore",),
+    ("emd.traced", "emd.lazy"),
+    ("emd.restorer", "emd.export"),
     ("emd.codec",),
     ("emd.cli",),
     ("experiments",),
@@ -42,7 +45,7 @@ ORDER = (
 PLAIN = "experiments."
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Modules of these packages may import one another as they like: the package is one thing.
-ONE_THING = ("emd.data.simulate", "emd.data.crops", "emd.codec", PLAIN)
+ONE_THING = ("emd.data.simulate", "emd.data.formats", "emd.data.crops", "emd.codec", PLAIN)
 # These only hold modules: what is imported from them is a module, and has a place of its own.
 PACKAGES = {"emd", "emd.models", "emd.data", "emd.training", "experiments"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}

@@ -24,7 +24,7 @@ def _pixels(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tmp_path_factory.mktemp("micrographs") / "round.emd"
+    return tmp_path_factory.mktemp("micrographs") / "round.tif"
 
 
 def _round(path: pathlib.Path, value: Micrograph) -> Micrograph:

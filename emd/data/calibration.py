@@ -23,6 +23,7 @@ _NO_UNITS = ("", "pixel", "pixels", "px", "reference frame", "none")
 _INCH, _CENTIMETRE = 2, 3  # values of the tag ResolutionUnit
 # Densities that programs and scanners put in unasked: they say nothing about the specimen.
 _PRINT_DPI = (72, 75, 96, 100, 120, 144, 150, 180, 200, 240, 300, 360, 400, 600, 1200, 2400)
+_SIS_TAG = 33560  # Olympus Soft Imaging Solutions: a table, with pixel sizes in metres
 _DM_TAGS = (65010, 65009, 65004, 65003)  # DigitalMicrograph: size y, size x, unit y, unit x
 
 
@@ -34,6 +35,9 @@ def of_file(tiff: tifffile.TiffFile, index: int) -> Calibration:
     if all(tag in tags for tag in _DM_TAGS):
         rows, columns, row_unit, unit = (tags.valueof(tag) for tag in _DM_TAGS)
         return _checked(rows, columns, str(row_unit), str(unit))
+    sis = tiff.series[index].keyframe.tags.valueof(_SIS_TAG)
+    if isinstance(sis, dict) and {"pixelsizex", "pixelsizey"} <= sis.keys():
+        return _of_metres(sis["pixelsizey"], sis["pixelsizex"])
     across, down = tags.valueof("XResolution"), tags.valueof("YResolution")
     if across is None or down is None or 0 in (*across, *down):
         return NONE
@@ -61,15 +65,19 @@ def _of_ome(xml: str, index: int) -> Calibration:
 
 
 def _of_density(rows: float, columns: float, resolution_unit: int) -> Calibration:
-    """In nm, or from 1 µm up in µm: none for a ratio of sides only, or a density for print."""
+    """None for a ratio of sides only, or a density for print."""
     if resolution_unit not in (_INCH, _CENTIMETRE) or rows == columns == 1:
         return NONE
     metres = 0.0254 if resolution_unit == _INCH else 0.01
     if any(math.isclose(0.0254 / dpi, columns * metres, rel_tol=0.015) for dpi in _PRINT_DPI):
         return NONE
-    unit = "nm" if columns * metres < 1e-6 else "µm"
-    scale = metres / _METRES[unit]
-    return _checked(rows * scale, columns * scale, unit, unit)
+    return _of_metres(rows * metres, columns * metres)
+
+
+def _of_metres(rows: float, columns: float) -> Calibration:
+    """In nm, or from 1 µm up in µm."""
+    unit = "nm" if columns < 1e-6 else "µm"
+    return _checked(rows / _METRES[unit], columns / _METRES[unit], unit, unit)
 
 
 def spell(unit: str) -> str:

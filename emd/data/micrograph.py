@@ -1,9 +1,11 @@
 """Owns the micrograph: its pixels, calibration and metadata, and reading and writing it whole."""
 
+import contextlib
 import dataclasses
 import math
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import numpy as np
 import tifffile
 
 from emd.data import tiff
+from emd.data.formats import registry
+from emd.data.formats import signal as signal_
+from emd.data.formats.registry import SUFFIXES as SUFFIXES
+from emd.data.formats.registry import TIFF_SUFFIXES as TIFF_SUFFIXES
+from emd.data.formats.signal import Summary as Summary
 from emd.data.tiff import DTYPES as DTYPES
 from emd.data.tiff import FormatError as FormatError
-
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,39 +80,80 @@ class Micrograph:
         return self.pixels.dtype
 
 
-def read(path: str | os.PathLike[str]) -> Micrograph:
-    """A micrograph from a TIFF file of any suffix; pages, slices, times, channels are frames.
+def read(
+    path: str | os.PathLike[str], *, signal: str | int | None = None, frame: int | None = None
+) -> Micrograph:
+    """A micrograph from a file: TIFF, MRC, DM3/DM4, EMD, SER/EMI, hspy, zspy, BLO or NumPy's.
 
-    Reduced copies are skipped, and a colour image beside a grey one. Metadata is what `write` was
-    given, or, in others' files, the text of theirs under "imagej", "ome_xml" or "tiff". One byte
-    order: the machine's. Calibration is taken from OME, ImageJ and DigitalMicrograph, and from
-    resolution per inch or cm (given in nm or µm) unless it is a common density for print.
+    What the file is its first bytes say, then its suffix. Of 4-D data each pattern is a frame
+    ("stack_shape" in the metadata says how they lie). One byte order: the machine's. Metadata is
+    what `write` was given, or, in others' files, theirs, thinned to what JSON holds, with "mode"
+    ("STEM", "TEM", "diffraction") where the file says it, and "dropped", the names of what was not
+    kept. In TIFF pages, slices, times, channels are frames; reduced copies are skipped, and a
+    colour image beside a grey one. Its calibration is taken from OME, ImageJ and DigitalMicrograph,
+    and from resolution per inch or cm (given in nm or µm) unless it is a common density for print.
+
+    Args:
+      path: the file; of .zspy it may be a folder.
+      signal: which of its images, by name or by number from 0; may be left out for an only one.
+      frame: which frame of a stack, from 0; the others are not read where the format allows it.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      IsADirectoryError: it is a folder.
+      FormatError: it is of no format known, is truncated or damaged, holds several images and
+        `signal` is not given, has no such signal or frame, holds a spectrum, colour, complex or
+        other pixels that `Micrograph` refuses, or needs a package that is not installed.
+    """
+    path = Path(path)
+    with _one_line(path):
+        kind = registry.kind_of(path)
+        if kind == "tiff":
+            with path.open("rb") as file:
+                if signal not in (None, 0, "0"):
+                    raise FormatError(f"has no signal {signal!r}: TIFF holds one, 0")
+                contents = tiff.parse(file, frame)
+        else:
+            with registry.opened(path, kind) as found:
+                contents = signal_.choose(found, signal).contents(frame)
+        return Micrograph(*contents)
+
+
+def signals(path: str | os.PathLike[str]) -> list[Summary]:
+    """What a file holds: (name, shape, dtype, fault) each; no pixel is read.
+
+    Those without a fault can be given to `read`, by name or by number.
 
     Args:
       path: the file.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      IsADirectoryError: it is a folder.
-      FormatError: it is not TIFF, is truncated or damaged, holds colour, complex or other pixels
-        that `Micrograph` refuses or images of unlike size, or needs a codec that is not installed.
+      FileNotFoundError, IsADirectoryError, FormatError: as of `read`.
     """
     path = Path(path)
-    if path.is_dir():
+    with _one_line(path):
+        kind = registry.kind_of(path)
+        if kind != "tiff":
+            with registry.opened(path, kind) as found:
+                return [each.summary for each in found]
+        with path.open("rb") as file:
+            shape, dtype = tiff.describe(file)
+        return [Summary("0", shape, dtype.name)]
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a file is read into one line that names it."""
+    if path.is_dir() and not (path / ".zgroup").is_file():
         raise IsADirectoryError(f"{path}: is a folder, not a micrograph: name a file in it")
     try:
-        with path.open("rb") as file:
-            contents = tiff.parse(file)
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file: check the name") from None
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     except tiff.DAMAGE as error:
         raise FormatError(f"{path}: {tiff.explain(error)}") from None
-    try:
-        return Micrograph(*contents)
-    except ValueError as error:
-        raise FormatError(f"{path}: {error}") from None
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -129,7 +175,9 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bool = False) -> None:
     """Nothing; the file then holds all of the micrograph, or, after an error, what it held before.
 
-    ImageJ TIFF, OME-TIFF or plain TIFF by dtype, whatever the suffix: see `emd/data/tiff.py`.
+    MRC, hspy, zspy and .npy by suffix, else TIFF: ImageJ's, OME's or plain by dtype, see
+    `emd/data/tiff.py`. TIFF, hspy and zspy hold everything; MRC has no int32, uint32 and float64,
+    and makes uint8 uint16; .npy holds pixels only.
 
     Args:
       path: the file to make; its folder must exist.
@@ -139,8 +187,9 @@ def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bo
     Raises:
       FileExistsError: the file is there and `overwrite` is false.
       FileNotFoundError: its folder is not there.
+      FormatError: a package that the format needs is not installed.
       IsADirectoryError: it is a folder.
-      ValueError: the metadata is not JSON.
+      ValueError: the metadata is not JSON, or the format does not hold the dtype or is only read.
       OSError: the disk is full or may not be written.
     """
     path = Path(path)
@@ -149,28 +198,39 @@ def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bo
     contents = tiff.Contents(
         micrograph.pixels, micrograph.pixel_size, micrograph.unit, micrograph.metadata
     )
-    try:
-        options = tiff.keywords(contents)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with temporary.open("xb") as file:
-            tifffile.imwrite(file, micrograph.pixels, photometric="minisblack", **options)
-            file.flush()
+        _write(temporary, path.suffix.lower(), contents)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     except OSError as error:
-        raise OSError(error.errno, f"not written ({error.strerror})", str(path)) from error
+        reason = error.strerror or " ".join(str(error).split())
+        raise OSError(error.errno, f"not written ({reason})", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def find(folder: str | os.PathLike[str]) -> list[Path]:
+def _write(temporary: Path, suffix: str, contents: tiff.Contents) -> None:
+    registry.check_writable(suffix, contents)
+    if suffix in registry.WRITERS:
+        registry.WRITERS[suffix](temporary, contents)
+        return
+    options = tiff.keywords(contents)
+    with temporary.open("xb") as file:
+        tifffile.imwrite(file, contents.pixels, photometric="minisblack", **options)
+
+
+def find(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = TIFF_SUFFIXES) -> list[Path]:
     """The TIFF files in a folder and those below it, sorted; hidden ones are passed over.
 
     Args:
-      folder: where to look. Files are known by suffix (`TIFF_SUFFIXES`, any case), not opened.
+      folder: where to look. Files are known by suffix (any case), not opened.
+      suffixes: which to find; `SUFFIXES` are those of all formats that `read` knows.
 
     Raises:
       FileNotFoundError: there is no such folder, or no such file in it.
@@ -189,9 +249,9 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [f for f in folders if not f.startswith(".")]
-        tiffs = (n for n in names if n.lower().endswith(TIFF_SUFFIXES) and not n.startswith("."))
+        tiffs = (n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
         found += [Path(root, name) for name in tiffs]
     if not found:
-        suffixes = ", ".join(TIFF_SUFFIXES)
-        raise FileNotFoundError(f"{folder}: holds no micrograph: put files in it ({suffixes})")
+        known = ", ".join(suffixes)
+        raise FileNotFoundError(f"{folder}: holds no micrograph: put files in it ({known})")
     return sorted(found)

@@ -110,35 +110,79 @@ class Contents(NamedTuple):
     metadata: dict[str, Any]
 
 
-def parse(file: BinaryIO) -> Contents:
-    """What an open TIFF file holds.
+def parse(file: BinaryIO, frame: int | None = None) -> Contents:
+    """What an open TIFF file holds; of a stack one frame, where one is asked for.
 
     Raises:
-      FormatError: it holds no micrograph; one of `DAMAGE` where tifffile fails on the file.
+      FormatError: it holds no micrograph or no such frame; one of `DAMAGE` where tifffile fails on
+        the file.
     """
+    with _opened(file) as tiff:
+        series, record = _grey_series(tiff), _record(tiff)
+        shape, is_stack = _shape(tiff, series, record)
+        if frame is None:
+            for page in (p for s in series for p in s.pages):
+                _check_segments(page)
+            frames = [s.asarray().reshape(-1, *shape[-2:]) for s in series]
+            pixels = frames[0] if len(frames) == 1 else np.concatenate(frames)
+            pixels = pixels if is_stack else pixels[0]
+        else:
+            pixels = _frame(series, shape, frame)
+        size, unit = _calibration(calibration.of_file(tiff, tiff.series.index(series[0])), record)
+        metadata = _foreign_metadata(tiff) if record is None else record["metadata"]
+        return Contents(pixels, size, unit, metadata)
+
+
+def describe(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of what `parse` would give, without the pixels; raises what it raises."""
+    with _opened(file) as tiff:
+        series = _grey_series(tiff)
+        shape, is_stack = _shape(tiff, series, _record(tiff))
+        return shape if is_stack else shape[1:], series[0].dtype.newbyteorder("=")
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO) -> Iterator[tifffile.TiffFile]:
     if os.fstat(file.fileno()).st_size == 0:
         raise FormatError("is empty (0 bytes): copy it again from its source")
     with _logged_errors() as errors, tifffile.TiffFile(file) as tiff:
-        contents = _parse(tiff)
+        yield tiff
     if errors:
         raise FormatError(f"truncated or damaged TIFF ({errors[0]}): copy it again")
-    return contents
 
 
-def _parse(tiff: tifffile.TiffFile) -> Contents:
-    series = _grey_series(tiff)
-    for page in (p for s in series for p in s.pages):
-        _check_segments(page)
-    record = _record(tiff)
-    shape = list(series[0].keyframe.shape[:2])
+def _shape(
+    tiff: tifffile.TiffFile, series: list[tifffile.TiffPageSeries], record: dict[str, Any] | None
+) -> tuple[tuple[int, ...], bool]:
+    """Frames, height and width, and whether it is a stack even where there is one frame."""
+    height, width = series[0].keyframe.shape[:2]
     if record is not None and tiff.is_shaped and record["shape"][-1] == 1:
-        shape = record["shape"][-2:]  # tifffile stores a stack 1 pixel wide as one page
-    frames = [s.asarray().reshape(-1, *shape) for s in series]
-    pixels = frames[0] if len(frames) == 1 else np.concatenate(frames)
-    is_stack = len(pixels) > 1 or (record is not None and len(record["shape"]) == 3)
-    size, unit = _calibration(calibration.of_file(tiff, tiff.series.index(series[0])), record)
-    metadata = _foreign_metadata(tiff) if record is None else record["metadata"]
-    return Contents(pixels if is_stack else pixels[0], size, unit, metadata)
+        height, width = record["shape"][-2:]  # tifffile stores a stack 1 pixel wide as one page
+    count = sum(math.prod(s.shape) for s in series) // (height * width)
+    return (count, height, width), count > 1 or (record is not None and len(record["shape"]) == 3)
+
+
+def check_frame(frame: int, frames: int) -> None:
+    """Nothing.
+
+    Raises:
+      FormatError: there is no such frame.
+    """
+    if not 0 <= frame < frames:
+        raise FormatError(f"has no frame {frame}: its frames are 0 to {frames - 1}")
+
+
+def _frame(series: list[tifffile.TiffPageSeries], shape: tuple[int, ...], frame: int) -> np.ndarray:
+    """One frame: from its own page where it has one."""
+    check_frame(frame, shape[0])
+    size = shape[1] * shape[2]
+    each, k = [(s, k) for s in series for k in range(math.prod(s.shape) // size)][frame]
+    is_paged = len(each.pages) * size == math.prod(each.shape)
+    pages: list[Any] = [each.pages[k]] if is_paged else list(each.pages)
+    for page in pages:
+        _check_segments(page)
+    pixels = pages[0].asarray() if is_paged else each.asarray().reshape(-1, *shape[1:])[k]
+    return np.asarray(pixels).reshape(shape[1:])
 
 
 def _grey_series(tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:

@@ -1,0 +1,52 @@
+"""The `emd` command. Owns its exit codes, and how errors are told; a module a command has the rest.
+
+0: done. 1: an error, told in one line. 2: the arguments make no sense. 130: interrupted.
+jax and the models are imported only where a command needs them, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import emd
+from emd.cli import denoise, export, models
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of the command with these arguments; by default, the program's."""
+    arguments = _make_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as under `| head`: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError, MemoryError, ImportError) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="emd", description="Denoise electron micrographs, with weights that come along."
+    )
+    parser.add_argument("--version", action="version", version=f"emd {emd.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (denoise, models, export):
+        command.add(commands)
+    return parser
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())

@@ -1,0 +1,7 @@
+"""The same as the program `emd`: `python -m emd.cli`."""
+
+import sys
+
+from emd.cli import main
+
+sys.exit(main())
