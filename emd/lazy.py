@@ -33,12 +33,12 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
     """The restored array, of the same shape, type and chunks, not computed yet.
 
     Args:
-      array: a dask array (..., h, w) of a type that `emd.data.micrograph` knows.
+      array: a dask array (..., h, w) of known sides and a type that `emd.data.micrograph` knows.
       model: as `emd.checkpoint.load` gives it.
       whole: restores a NumPy array of whole frames.
 
-    Raises:
-      ValueError: sides of chunks are not known.
+    The returned array raises, when computed:
+      ValueError: counts so far apart that their sum overflows; a model whose result is not finite.
 
     >>> import dask.array as da
     >>> import emd
@@ -47,8 +47,6 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
     >>> restored.shape, restored.dtype, restored.numblocks
     ((6, 64, 64), dtype('uint16'), (3, 1, 1))
     """
-    if any(math.isnan(side) for sides in array.chunks for side in sides):
-        raise ValueError("the array's chunks have unknown sides: call compute_chunk_sizes first")
     halo = restoring(model).halo
     pieces = array.rechunk((*array.chunks[:-2], *(_sides(s, halo) for s in array.chunks[-2:])))
     if pieces.numblocks[-2:] == (1, 1):
@@ -142,7 +140,7 @@ class _Sums(NamedTuple):
     low: float
     high: float
     above: float
-    count: int
+    finite: int
     wrong: int
 
 
@@ -152,7 +150,7 @@ class _Measured(NamedTuple):
     scale: Scale
     fill: float
     above: float
-    count: int
+    finite: int
 
 
 def _measured(pieces: Any) -> Any:
@@ -176,34 +174,34 @@ def _sum(piece: Shaped[np.ndarray, "h w"]) -> _Sums:
     finite = piece[np.isfinite(piece)].astype(np.float64)
     if not finite.size:
         return _Sums(math.inf, -math.inf, 0.0, 0, piece.size)
-    low = float(finite.min())
+    least = float(finite.min())
     with np.errstate(over="ignore"):
-        above = float((finite - low).sum())
-    return _Sums(low, float(finite.max()), above, finite.size, piece.size - finite.size)
+        total = float((finite - least).sum())
+    return _Sums(least, float(finite.max()), total, finite.size, piece.size - finite.size)
 
 
 def _join_sums(parts: list[_Sums]) -> _Sums:
     low, high = min(part.low for part in parts), max(part.high for part in parts)
-    above = sum(part.above + part.count * (part.low - low) for part in parts if part.count)
-    count, wrong = (sum(numbers) for numbers in zip(*(part[3:] for part in parts), strict=True))
-    return _Sums(low, high, above, count, wrong)
+    above = sum(part.above + part.finite * (part.low - low) for part in parts if part.finite)
+    finite, wrong = sum(part.finite for part in parts), sum(part.wrong for part in parts)
+    return _Sums(low, high, above, finite, wrong)
 
 
 def _scale(sums: _Sums, state: tuple[int, int] | None = None, dtype: Any = None) -> _Measured:
-    if not sums.count:
+    if not sums.finite:
         return _Measured(Scale(0.0, 0.0), 0.0, 0.0, 0)
     fill = sums.low if state is None else _value(state[0], dtype)
     total = sums.above + sums.wrong * (fill - sums.low)
-    mean = total / (sums.count + sums.wrong)
+    mean = total / (sums.finite + sums.wrong)
     if not math.isfinite(mean):
         low, high = sums.low, sums.high
         raise ValueError(f"pixels from {low:g} to {high:g} are too far apart: divide them by 1e9")
-    return _Measured(Scale(float(sums.low), mean), fill, float(sums.above), sums.count)
+    return _Measured(Scale(float(sums.low), mean), fill, float(sums.above), sums.finite)
 
 
 def _begin(sums: _Sums) -> tuple[int, int] | None:
     """No digits yet, and how many finite pixels lie below the median: of frames that need it."""
-    return (0, sums.count // 2) if sums.wrong and sums.count else None
+    return (0, sums.finite // 2) if sums.wrong and sums.finite else None
 
 
 def _histogram(place: int, piece: np.ndarray, state: tuple[int, int] | None) -> Any:
@@ -271,7 +269,7 @@ def _raw_sum(piece: np.ndarray, raw: np.ndarray, _: _Measured) -> float:
 
 def _correction(parts: list[float], measured: _Measured) -> float:
     """What restores a frame's mean, in counts."""
-    return (measured.above - measured.scale.mean * sum(parts)) / max(measured.count, 1)
+    return (measured.above - measured.scale.mean * sum(parts)) / max(measured.finite, 1)
 
 
 def _finished(

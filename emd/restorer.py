@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class Restorer:
         out = trace(self.model)(stack).reshape(array.shape)
         if array.dtype.kind == "f":
             return out.astype(array.dtype)
-        bounds = jnp.iinfo(array.dtype)
+        bounds = np.iinfo(array.dtype)
         # float32 may not hold the largest value: it comes next below it
         top = (
             np.nextafter(np.float32(bounds.max), np.float32(0)) if bounds.bits > 24 else bounds.max
@@ -146,11 +147,13 @@ def _check(array: Any) -> None:
     """Refuses arrays that are no images, before any work and whatever they lie in.
 
     Raises:
-      ValueError: too few axes, no pixels, or of another type than `Micrograph` holds.
+      ValueError: too few axes, unknown sides, or what `Micrograph` refuses.
     """
     if array.ndim < 2:
         raise ValueError(
             f"array of shape {array.shape} is no image: give one with height and width"
         )
+    if any(math.isnan(side) for side in array.shape):
+        raise ValueError("sides of the dask array are not known: call compute_chunk_sizes first")
     shape = array.shape if array.ndim < 4 else (1, *array.shape[-2:])
     tiff.check_pixels(np.broadcast_to(np.zeros((), array.dtype), shape))

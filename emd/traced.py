@@ -84,9 +84,10 @@ def trace(model: Model) -> Restoring:
     Traces with symbolic sides. Constant images come back as they are.
     """
     if isinstance(model.module, Kernel | MLP):
-        folded = fold(model.module, model.variables["params"])
+        with jax.ensure_compile_time_eval():  # numbers even where the caller is being traced
+            folded = fold(model.module, model.variables["params"])
+            network = _pixelwise(jax.tree.map(np.asarray, folded))
         halo, multiple = model.module.width // 2, 1
-        network = _pixelwise(jax.tree.map(np.asarray, folded))
     else:
         halo, multiple = HALO_PX, STRIDE
         network = _autoencoder(fold_autoencoder(model.variables))
@@ -151,7 +152,7 @@ def _pixelwise(folded: Folded) -> Restoring:
         # row by row: what all windows take at a time is w^2 times the image
         maps = jnp.stack(first(x))
         height, width = (side - len(numbers) + 1 for side in x.shape[1:])
-        connections = np.zeros((0,)) if folded.connections is None else folded.connections
+        connections = () if folded.connections is None else folded.connections
         biases = [layer[numbers.reshape(-1)] for layer in folded.biases[1:]]
 
         def row(start: Array) -> Float[Array, "n j"]:

@@ -76,7 +76,7 @@ def test_kernels_and_perceptrons_see_no_seam(name):
 
 
 def test_autoencoders_see_no_seam():
-    assert_is_the_whole("tem_latent16", noisy((139, 150), "uint16"), ((67, 72), (75, 75)))
+    assert_is_the_whole("tem_latent16", noisy((133, 50), "uint16"), ((67, 66), 50))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float16", "float64", ">f4"])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 import emd
 from emd.checkpoint import Model, fingerprint
@@ -130,7 +131,7 @@ def render(model: Model) -> bytes:
     if not isinstance(model.module, Kernel | MLP):
         raise ValueError(f"{model.config.name}: a script holds kernels and perceptrons alone")
     given = fold(model.module, model.variables["params"])
-    folded = Folded(*(None if leaf is None else np.asarray(leaf) for leaf in given))
+    folded = jax.tree.map(np.asarray, given)
     size = len(folded.output)
     facts = {
         "name": model.config.name,
@@ -162,10 +163,10 @@ def _perceptron(folded: Folded) -> Iterator[str]:
     yield _TWO_LAYERS
 
 
-def _image(name: str, matrix: Float[np.ndarray, "h w"]) -> Iterator[str]:
+def _image(name: str, matrix: Float[Array | np.ndarray, "h w"]) -> Iterator[str]:
     """The lines that make an image of numbers, pixel by pixel: every version understands them."""
     height, width = matrix.shape
     yield f'\nimage {name} := RealImage("{name}", 4, {width}, {height})\n'
-    for (row, column), value in np.ndenumerate(matrix):
+    for (row, column), value in np.ndenumerate(np.asarray(matrix)):
         number = np.format_float_positional(value, trim="0")
         yield f"SetPixel({name}, {column}, {row}, {number})\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +32,7 @@ def render(model: Model) -> bytes:
         "normalisation": "x = (counts - minimum) / mean above it; counts = y * mean + minimum",
         "keeps_mean": not config.published,
     }
-    arrays = {
+    arrays: dict[str, Any] = {
         "/".join(str(key.key) for key in path): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -150,7 +151,7 @@ def _cropped(graph: _Graph, y: str) -> str:
 
 
 def _pixelwise(graph: _Graph, given: Folded, x: str) -> str:
-    folded = Folded(*(None if leaf is None else np.asarray(leaf) for leaf in given))
+    folded = jax.tree.map(np.asarray, given)
     numbers = orbits(folded.output.shape[-1])
     if not len(folded.biases):
         return graph.add("Conv", x, graph.constant(folded.output[None, None]))

@@ -23,7 +23,7 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
         # A memory map reads no more than what is asked for.
         yield [_signal("0", np.load(path, mmap_mode="r", allow_pickle=False))]
         return
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         yield [_signal(name, archive[name]) for name in archive.files]
 
 

@@ -57,7 +57,9 @@ def _check_header(path: Path) -> None:
         header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES:
         raise FormatError(f"truncated MRC ({len(header)} bytes, no header): copy it again")
-    order = "<" if 0 <= struct.unpack("<i", header[12:16])[0] < 2**15 else ">"
+    stamp = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}.get(header[212:214])
+    # Without a stamp the order in which the image has the fewer columns.
+    order = stamp or min("<>", key=lambda o: abs(struct.unpack(f"{o}i", header[:4])[0]))
     columns, rows, sections, mode = struct.unpack(f"{order}4i", header[:16])
     extended = struct.unpack(f"{order}i", header[92:96])[0]
     if mode in _REFUSED:

@@ -28,9 +28,9 @@ def text(contents: Contents) -> str:
 
 
 def parse(found: Any) -> dict[str, Any] | None:
-    """The record in a text, bytes or an array of bytes; None where it is none of ours."""
-    if isinstance(found, np.ndarray):
-        found = found.tobytes()
+    """The record in a text, bytes or a (lazy) array of bytes; None where it is none of ours."""
+    if hasattr(found, "dtype"):
+        found = np.asarray(found).tobytes()
     with contextlib.suppress(ValueError, TypeError):
         record = json.loads(found)
         if isinstance(record, dict) and record.get("format") == NAME:

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -119,7 +118,7 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
             yield signals
     except FormatError:
         raise
-    except (*tiff.DAMAGE, OSError, zipfile.BadZipFile) as error:
+    except vendor.damage() as error:
         raise vendor.explain(error, kind) from None
 
 

@@ -5,12 +5,17 @@ is opened. Everything is opened lazily: pixels are read when a signal, or one fr
 """
 
 import contextlib
+import glob
+import struct
+import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emd.data import tiff
 from emd.data.calibration import NONE, Calibration
 from emd.data.formats import extras, original, record, signal, units
 from emd.data.tiff import FormatError
@@ -25,6 +30,8 @@ _PLUGINS = {
 # SER holds metres for images and 1/m for patterns, and no word which; rosettasciio takes all for
 # metres and gives nm. No pixel is a metre wide.
 _METRE_IN_NM = 1e9
+_SER_HEADER_BYTES = 34  # mark, series, version, types, elements, valid ones, offset, dimensions
+_MAX_DIMENSIONS = 8
 
 
 @contextlib.contextmanager
@@ -41,9 +48,11 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
     reader = extras.load(f"rsciio.{_PLUGINS[kind]}")
     # Velox keeps spectra as streams of events: large, and no micrographs.
     options = {"select_type": "images"} if kind == "emd" else {}
+    if kind == "tia":
+        _check_ser(path)
     found: list[dict[str, Any]] = []
     try:
-        found = _read(reader, path, options)
+        found = _read(reader, path, options, kind)
         titles = [str(f["metadata"].get("General", {}).get("title") or "") for f in found]
         names = signal.unique(titles)
         yield [_signal(f, name, kind) for f, name in zip(found, names, strict=True)]
@@ -52,14 +61,36 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
             _close(each["data"])
 
 
-def _read(reader: Any, path: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
-    try:
-        return list(reader.file_reader(str(path), lazy=True, **options))
-    except ValueError as error:
-        if "RGBA" not in str(error):
-            raise
-    # DigitalMicrograph's colour images are only read whole.
-    return list(reader.file_reader(str(path), **options))
+def _check_ser(path: Path) -> None:
+    """Refuses counts that the file has no room for: rosettasciio would count on for hours."""
+    files = [path]
+    if path.suffix.lower() == ".emi":
+        files = sorted(path.parent.glob(f"{glob.escape(path.stem)}_*.ser"))
+        if not files:
+            raise FormatError("its pixels are in .ser files beside it, and none is: copy them, too")
+    for each in files:
+        with each.open("rb") as file:
+            header = file.read(_SER_HEADER_BYTES)
+        if len(header) == _SER_HEADER_BYTES:
+            _, _, version, _, _, elements, valid = struct.unpack("<HHHIIII", header[:22])
+            # Offsets are as wide as the addresses of the Windows that wrote them.
+            offset, dimensions = struct.unpack_from("<II" if version <= 528 else "<QI", header, 22)
+            room = (each.stat().st_size - offset) // (4 if version <= 528 else 8)
+            if valid <= elements <= room and dimensions <= _MAX_DIMENSIONS:
+                continue
+        raise FormatError(f"truncated or damaged SER file ({each.name}): copy it again")
+
+
+def _read(reader: Any, path: Path, options: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    with extras.quiet():
+        try:
+            return list(reader.file_reader(str(path), lazy=True, **options))
+        except damage() as error:
+            # Kept as a line only: its traceback holds open files, which close where it is quiet.
+            fault, is_colour = explain(error, kind), "RGBA" in str(error)
+        if is_colour:  # DigitalMicrograph's colour images are only read whole
+            return list(reader.file_reader(str(path), **options))
+        raise fault
 
 
 def _close(data: Any) -> None:
@@ -140,6 +171,15 @@ def _loader(data: Any) -> Callable[[int | None], np.ndarray]:
         return pixels
 
     return load
+
+
+def damage() -> tuple[type[BaseException], ...]:
+    """What the readers let through when a file is damaged."""
+    own: tuple[type[BaseException], ...] = ()
+    if "rsciio" in sys.modules:
+        named = vars(extras.load("rsciio.exceptions")).values()
+        own = tuple(v for v in named if isinstance(v, type) and issubclass(v, Exception))
+    return (*tiff.DAMAGE, OSError, NameError, zipfile.BadZipFile, *own)
 
 
 def explain(error: BaseException, kind: str) -> FormatError:
