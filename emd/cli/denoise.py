@@ -17,10 +17,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "denoise",
         help="restore a micrograph",
-        description="Restore a TIFF micrograph or stack of any size. Type, pixel size and "
+        description="Restore a micrograph or stack of any size. Type, pixel size and "
         "metadata are kept; what was done is added to the metadata.",
     )
-    parser.add_argument("input", metavar="IN", help="a TIFF file")
+    parser.add_argument("input", metavar="IN", help="a file of any format that README lists")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to make")
     parser.add_argument(
         "--model",
