@@ -45,7 +45,10 @@ ORDER = (
 PLAIN = "experiments."
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Modules of these packages may import one another as they like: the package is one thing.
-ONE_THING = ("emd.data.simulate", "emd.data.formats", "emd.data.crops", "emd.codec", PLAIN)
+ONE_THING = (
+    *("emd.data.simulate", "emd.data.formats", "emd.data.crops", "emd.codec", "emd.cli"),
+    PLAIN,
+)
 # These only hold modules: what is imported from them is a module, and has a place of its own.
 PACKAGES = {"emd", "emd.models", "emd.data", "emd.training", "experiments"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
