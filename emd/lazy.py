@@ -249,13 +249,13 @@ def _restored(padded: np.ndarray, measured: np.ndarray, *, model: Model) -> np.n
     """Normalised pieces restored, without the halo that they come with."""
     engine = restoring(model)
     halo = engine.halo
-    inner = [side - 2 * halo for side in padded.shape[-2:]]
-    out = np.empty((*padded.shape[:-2], *inner), np.float32)
+    height, width = padded.shape[-2:]
+    out = np.empty((*padded.shape[:-2], height - 2 * halo, width - 2 * halo), np.float32)
     for index in np.ndindex(out.shape[:-2]):
         own = _of_frame(measured[index])
         frame = _filled(padded[index], own, own.scale)
-        whole = np.empty(frame.pixels.shape, np.float32)
-        over_frames(engine, tiling_of(engine, whole.shape, 1, None), [frame], whole[None])
+        whole = np.empty((height, width), np.float32)
+        over_frames(engine, tiling_of(engine, (height, width), 1, None), [frame], whole[None])
         out[index] = whole[halo:-halo, halo:-halo]
     return out
 

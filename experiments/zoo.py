@@ -233,7 +233,7 @@ def _forget_other_teacher(config: Config, name: str) -> None:
 
 def _share_programs(workdir: Path) -> None:
     """Keep compiled programs in the working folder: for a run that goes on, and between threads."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         jax.config.update("jax_compilation_cache_dir", str((workdir / "programs").resolve()))
 
 
