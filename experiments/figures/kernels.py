@@ -174,5 +174,6 @@ def _draw_responses(axes: Any, own: list[Pair]) -> None:
                 named = "_"  # one entry of the legend for both
     axes.axhline(0, color=style.DARK, linewidth=0.5)
     axes.set(xlim=(0, 0.5), ylabel="factor on the amplitude")
+    axes.locator_params(axis="y", nbins=5, steps=[5, 10])  # short, for the label
     axes.grid(visible=True, alpha=0.25, linewidth=0.4)
     axes.legend(loc="upper right", handlelength=1.6)
