@@ -13,7 +13,7 @@ import numpy as np
 
 from emd import checkpoint
 from emd.checkpoint import Model, fingerprint
-from emd.data import tiff
+from emd.data.contents import check_pixels
 from emd.data.micrograph import Micrograph
 from emd.models.autoencoder import REACH_PX
 from emd.restore import denoise
@@ -156,4 +156,4 @@ def _check(array: Any) -> None:
     if any(math.isnan(side) for side in array.shape):
         raise ValueError("sides of the dask array are not known: call compute_chunk_sizes first")
     shape = array.shape if array.ndim < 4 else (1, *array.shape[-2:])
-    tiff.check_pixels(np.broadcast_to(np.zeros((), array.dtype), shape))
+    check_pixels(np.broadcast_to(np.zeros((), array.dtype), shape))

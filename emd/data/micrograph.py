@@ -1,25 +1,28 @@
 """Owns the micrograph: its pixels, calibration and metadata, and reading and writing it whole."""
 
-import contextlib
 import dataclasses
 import math
 import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
-from emd.data import tiff
+from emd.data import source, tiff
+from emd.data.contents import DTYPES as DTYPES
+from emd.data.contents import Contents, check_pixels
+from emd.data.contents import FormatError as FormatError
 from emd.data.formats import registry
-from emd.data.formats import signal as signal_
 from emd.data.formats.registry import SUFFIXES as SUFFIXES
 from emd.data.formats.registry import TIFF_SUFFIXES as TIFF_SUFFIXES
 from emd.data.formats.signal import Summary as Summary
-from emd.data.tiff import DTYPES as DTYPES
-from emd.data.tiff import FormatError as FormatError
+from emd.data.replacing import replacing
+from emd.data.source import Source as Source
+from emd.data.source import opened as opened
+from emd.data.source import signals as signals
+
+FOLDER_SUFFIXES = (".zarr", ".zspy")
+"""Of folders that count as files."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Micrograph:
     def __post_init__(self) -> None:
         """Checks the fields; brings pixels to native byte order and sizes to float."""
         pixels = np.asarray(self.pixels)
-        tiff.check_pixels(pixels)
+        check_pixels(pixels)
         object.__setattr__(
             self, "pixels", pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         )
@@ -106,54 +109,10 @@ def read(
         other pixels that `Micrograph` refuses, or needs a package that is not installed.
     """
     path = Path(path)
-    with _one_line(path):
-        kind = registry.kind_of(path)
-        if kind == "tiff":
-            with path.open("rb") as file:
-                if signal not in (None, 0, "0"):
-                    raise FormatError(f"has no signal {signal!r}: TIFF holds one, 0")
-                contents = tiff.parse(file, frame)
-        else:
-            with registry.opened(path, kind) as found:
-                contents = signal_.choose(found, signal).contents(frame)
-        return Micrograph(*contents)
-
-
-def signals(path: str | os.PathLike[str]) -> list[Summary]:
-    """What a file holds: (name, shape, dtype, fault) each; no pixel is read.
-
-    Those without a fault can be given to `read`, by name or by number.
-
-    Args:
-      path: the file.
-
-    Raises:
-      FileNotFoundError, IsADirectoryError, FormatError: as of `read`.
-    """
-    path = Path(path)
-    with _one_line(path):
-        kind = registry.kind_of(path)
-        if kind != "tiff":
-            with registry.opened(path, kind) as found:
-                return [each.summary for each in found]
-        with path.open("rb") as file:
-            shape, dtype = tiff.describe(file)
-        return [Summary("0", shape, dtype.name)]
-
-
-@contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a file is read into one line that names it."""
-    if path.is_dir() and not (path / ".zgroup").is_file():
-        raise IsADirectoryError(f"{path}: is a folder, not a micrograph: name a file in it")
-    try:
-        yield
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file: check the name") from None
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
-    except tiff.DAMAGE as error:
-        raise FormatError(f"{path}: {tiff.explain(error)}") from None
+    with source.opened(path, signal=signal, frame=frame) as given:
+        pixels = given.pixels()
+        with source.one_line(path):
+            return Micrograph(pixels, *given.calibration, given.metadata)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -164,7 +123,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
       FileNotFoundError: its folder is not there.
       IsADirectoryError: it is a folder.
     """
-    if path.is_dir():
+    if path.is_dir() and path.suffix.lower() not in FOLDER_SUFFIXES:
         raise IsADirectoryError(f"{path}: is a folder: name a file in it")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path}: exists already: give --overwrite to replace it")
@@ -194,35 +153,18 @@ def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bo
     """
     path = Path(path)
     check_output(path, overwrite=overwrite)
-    target = path.resolve()  # a link stays a link
-    contents = tiff.Contents(
+    suffix = path.suffix.lower()
+    contents = Contents(
         micrograph.pixels, micrograph.pixel_size, micrograph.unit, micrograph.metadata
     )
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        _write(temporary, path.suffix.lower(), contents)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        registry.check_writable(suffix, contents)
+        with replacing(path) as temporary:
+            registry.WRITERS.get(suffix, tiff.write)(temporary, contents)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise OSError(error.errno, f"not written ({reason})", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(temporary: Path, suffix: str, contents: tiff.Contents) -> None:
-    registry.check_writable(suffix, contents)
-    if suffix in registry.WRITERS:
-        registry.WRITERS[suffix](temporary, contents)
-        return
-    options = tiff.keywords(contents)
-    with temporary.open("xb") as file:
-        tifffile.imwrite(file, contents.pixels, photometric="minisblack", **options)
 
 
 def find(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = TIFF_SUFFIXES) -> list[Path]:
@@ -248,9 +190,10 @@ def find(folder: str | os.PathLike[str], suffixes: tuple[str, ...] = TIFF_SUFFIX
 
     found = []
     for root, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        tiffs = (n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
-        found += [Path(root, name) for name in tiffs]
+        as_files = [f for f in folders if f.lower().endswith(FOLDER_SUFFIXES)]
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in as_files]
+        wanted = (n for n in [*names, *as_files] if n.lower().endswith(suffixes))
+        found += [Path(root, name) for name in wanted if not name.startswith(".")]
     if not found:
         known = ", ".join(suffixes)
         raise FileNotFoundError(f"{folder}: holds no micrograph: put files in it ({known})")

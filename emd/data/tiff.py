@@ -16,7 +16,8 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from xml.etree import ElementTree
 
@@ -25,8 +26,7 @@ import tifffile
 
 from emd.data import calibration
 from emd.data.calibration import Calibration
-
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+from emd.data.contents import Contents, FormatError, check_frame, check_pixels
 
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _RECORD = "emd_micrograph"
@@ -37,34 +37,6 @@ DAMAGE = (
     AssertionError, ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError,
     ElementTree.ParseError,
 )  # fmt: skip
-
-
-class FormatError(ValueError):
-    """A file or stream that cannot be read: the message names it, what is wrong and what to do."""
-
-
-def check_pixels(pixels: np.ndarray) -> None:
-    """Nothing.
-
-    Raises:
-      ValueError: the array cannot be a micrograph or a stack of them.
-    """
-    shape, name = pixels.shape, pixels.dtype.name
-    remedy = "convert to one of " + ", ".join(DTYPES)
-    if pixels.dtype.kind == "c":
-        raise ValueError(f"pixels are complex ({name}): save their modulus or real part instead")
-    if pixels.dtype.kind == "b":
-        raise ValueError("pixels are boolean, a mask and not a micrograph: convert to uint8")
-    if name not in DTYPES:
-        raise ValueError(f"pixels of type {name} are not supported: {remedy}")
-    if len(shape) not in (2, 3):
-        raise ValueError(f"pixels of shape {shape} are neither (h, w) nor (n, h, w): reshape them")
-    # Colour comes in whole bytes; a stack of many grey frames 3 pixels wide does not come at all.
-    is_thin = len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) >= 16
-    if is_thin and name in ("uint8", "uint16"):
-        raise ValueError(f"pixels of shape {shape} look like RGB: convert to one grey channel")
-    if 0 in shape:
-        raise ValueError(f"pixels of shape {shape} are empty: give at least one pixel")
 
 
 def explain(error: BaseException) -> str:
@@ -101,52 +73,44 @@ def _logged_errors() -> Iterator[list[str]]:
         logger.removeFilter(keep)
 
 
-class Contents(NamedTuple):
-    """What a TIFF file holds: the fields of a `Micrograph`."""
+class Opened(NamedTuple):
+    """An open TIFF file; `load` gives the pixels of one frame, or all of them for None."""
 
-    pixels: np.ndarray
-    pixel_size: tuple[float, float] | None
-    unit: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[int | None], np.ndarray]
+    calibration: Calibration
     metadata: dict[str, Any]
 
 
-def parse(file: BinaryIO, frame: int | None = None) -> Contents:
-    """What an open TIFF file holds; of a stack one frame, where one is asked for.
+@contextlib.contextmanager
+def opened(file: BinaryIO) -> Iterator[Opened]:
+    """What a TIFF file holds, while it is open in one thread.
 
     Raises:
-      FormatError: it holds no micrograph or no such frame; one of `DAMAGE` where tifffile fails on
-        the file.
+      FormatError: it holds no micrograph, here or on `load` no such frame; one of `DAMAGE` where
+        tifffile fails on the file.
     """
-    with _opened(file) as tiff:
-        series, record = _grey_series(tiff), _record(tiff)
-        shape, is_stack = _shape(tiff, series, record)
-        if frame is None:
-            for page in (p for s in series for p in s.pages):
-                _check_segments(page)
-            frames = [s.asarray().reshape(-1, *shape[-2:]) for s in series]
-            pixels = frames[0] if len(frames) == 1 else np.concatenate(frames)
-            pixels = pixels if is_stack else pixels[0]
-        else:
-            pixels = _frame(series, shape, frame)
-        size, unit = _calibration(calibration.of_file(tiff, tiff.series.index(series[0])), record)
-        metadata = _foreign_metadata(tiff) if record is None else record["metadata"]
-        return Contents(pixels, size, unit, metadata)
-
-
-def describe(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of what `parse` would give, without the pixels; raises what it raises."""
-    with _opened(file) as tiff:
-        series = _grey_series(tiff)
-        shape, is_stack = _shape(tiff, series, _record(tiff))
-        return shape if is_stack else shape[1:], series[0].dtype.newbyteorder("=")
-
-
-@contextlib.contextmanager
-def _opened(file: BinaryIO) -> Iterator[tifffile.TiffFile]:
     if os.fstat(file.fileno()).st_size == 0:
         raise FormatError("is empty (0 bytes): copy it again from its source")
     with _logged_errors() as errors, tifffile.TiffFile(file) as tiff:
-        yield tiff
+        series, record = _grey_series(tiff), _record(tiff)
+        shape, is_stack = _shape(tiff, series, record)
+        stated = calibration.of_file(tiff, tiff.series.index(series[0]))
+        metadata = _foreign_metadata(tiff) if record is None else record["metadata"]
+
+        def load(frame: int | None) -> np.ndarray:
+            pixels = _all(series, shape) if frame is None else _frame(series, shape, frame)
+            _check_logged(errors)
+            return pixels if is_stack or frame is not None else pixels[0]
+
+        _check_logged(errors)
+        dtype = series[0].dtype.newbyteorder("=")
+        held = shape if is_stack else shape[1:]
+        yield Opened(held, dtype, load, _calibration(stated, record), metadata)
+
+
+def _check_logged(errors: list[str]) -> None:
     if errors:
         raise FormatError(f"truncated or damaged TIFF ({errors[0]}): copy it again")
 
@@ -162,14 +126,11 @@ def _shape(
     return (count, height, width), count > 1 or (record is not None and len(record["shape"]) == 3)
 
 
-def check_frame(frame: int, frames: int) -> None:
-    """Nothing.
-
-    Raises:
-      FormatError: there is no such frame.
-    """
-    if not 0 <= frame < frames:
-        raise FormatError(f"has no frame {frame}: its frames are 0 to {frames - 1}")
+def _all(series: list[tifffile.TiffPageSeries], shape: tuple[int, ...]) -> np.ndarray:
+    for page in (p for s in series for p in s.pages):
+        _check_segments(page)
+    frames = [s.asarray().reshape(-1, *shape[-2:]) for s in series]
+    return frames[0] if len(frames) == 1 else np.concatenate(frames)
 
 
 def _frame(series: list[tifffile.TiffPageSeries], shape: tuple[int, ...], frame: int) -> np.ndarray:
@@ -274,12 +235,19 @@ def _calibration(stated: Calibration, record: dict[str, Any] | None) -> Calibrat
     return exact if stated[0] is None or calibration.is_same(stated, exact) else stated
 
 
-def keywords(contents: Contents) -> dict[str, Any]:
-    """The keywords with which `tifffile.imwrite` keeps calibration and metadata.
+def write(path: Path, contents: Contents) -> None:
+    """Nothing; the file then holds everything.
 
     Raises:
       ValueError: the metadata is not JSON.
     """
+    options = _keywords(contents)
+    with path.open("xb") as file:
+        tifffile.imwrite(file, contents.pixels, photometric="minisblack", **options)
+
+
+def _keywords(contents: Contents) -> dict[str, Any]:
+    """The keywords with which `tifffile.imwrite` keeps calibration and metadata."""
     pixels, size, unit, metadata = contents
     record = {"format": _RECORD, "pixel_size": size, "unit": unit, "shape": pixels.shape}
     try:

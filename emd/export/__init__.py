@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import secrets
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,22 +106,13 @@ def export(
       OSError: the disk is full or may not be written.
     """
     from emd.data import micrograph
+    from emd.data.replacing import replacing
 
     model = getattr(model, "model", model)
     found = check_target(target, model.config.family)
     path = Path(path)
     micrograph.check_output(path, overwrite=overwrite)
     contents = importlib.import_module(found.module).render(model)
-    place = path.resolve()  # a link stays a link
-    temporary = place.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
-    except OSError as error:
-        raise OSError(error.errno, f"not written ({error.strerror})", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(contents)
     return path

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from emd.data.contents import Contents
 from emd.data.formats import signal
-from emd.data.tiff import Contents
 
 
 @contextlib.contextmanager

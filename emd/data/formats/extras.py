@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-from emd.data.tiff import FormatError
+from emd.data.contents import FormatError
 
 
 def load(module: str) -> ModuleType:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from emd.data.contents import Contents
 from emd.data.formats import extras, record
-from emd.data.tiff import Contents
 
 # rosettasciio asks what wrote the signal, to read versions before 1.0 in their own way.
 PACKAGE = {"package": "emd", "package_version": "2"}

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from emd.data.calibration import Calibration
+from emd.data.contents import Contents, FormatError
 from emd.data.formats import extras, original, record, signal, units
-from emd.data.tiff import Contents, FormatError
 
 _HEADER_BYTES = 1024
 _BYTES = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}  # of a pixel in each mode

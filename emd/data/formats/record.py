@@ -8,7 +8,7 @@ import numpy as np
 
 from emd.data import calibration
 from emd.data.calibration import Calibration
-from emd.data.tiff import Contents
+from emd.data.contents import Contents
 
 NAME = "emd_micrograph"
 

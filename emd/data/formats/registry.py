@@ -7,24 +7,28 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from emd.data import tiff
-from emd.data.formats import arrays, hspy, mrc, signal, vendor, zspy
-from emd.data.tiff import Contents, FormatError
+from emd.data.contents import Contents, FormatError
+from emd.data.formats import arrays, hspy, mrc, ome_zarr, signal, vendor, zspy
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali", ".ccp4")
 # What a suffix promises, where the kind can be known by its first bytes.
 _PROMISES = {
     ".dm3": "dm", ".dm4": "dm", ".emd": "emd", ".ser": "tia", ".emi": "tia", ".blo": "blo",
-    ".hspy": "hspy", ".zspy": "zspy", ".npy": "npy", ".npz": "npz",
+    ".hspy": "hspy", ".zspy": "zspy", ".npy": "npy", ".npz": "npz", ".zarr": "zarr",
 }  # fmt: skip
 READ_ONLY = (".dm3", ".dm4", ".emd", ".ser", ".emi", ".blo", ".npz")
 WRITERS = {
     **dict.fromkeys(_MRC_SUFFIXES, mrc.write),
     ".hspy": hspy.write,
     ".zspy": zspy.write,
+    ".zarr": ome_zarr.write,
     ".npy": arrays.write,
 }
-SUFFIXES = (*TIFF_SUFFIXES, *_MRC_SUFFIXES, *_PROMISES, *(f"{s}.gz" for s in _MRC_SUFFIXES))
+SUFFIXES = (
+    *(*TIFF_SUFFIXES, *_MRC_SUFFIXES, *_PROMISES),
+    *(*(f"{s}.gz" for s in _MRC_SUFFIXES), ".zarr.zip"),
+)
 _START_BYTES = 212  # as far as MRC's own mark
 _MAGIC = {
     b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
@@ -42,12 +46,14 @@ _UNPACK = "unpack it, and name a file that was in it"
 def kind_of(path: Path) -> str:
     """The kind of a file, "tiff" where none is known: tifffile then says what is wrong.
 
+    A folder is "zspy" or "zarr".
+
     Raises:
       FormatError: it is empty, an archive, or of another kind than its suffix says.
       OSError: it cannot be read.
     """
     if path.is_dir():
-        return "zspy"
+        return _of_folder(path)
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
     if not start:
@@ -62,6 +68,15 @@ def kind_of(path: Path) -> str:
     if inside is not None:
         return inside(path)
     return kind or _of_suffix(path.suffix.lower())
+
+
+def _of_folder(path: Path) -> str:
+    if ome_zarr.is_zarr(path):
+        return "zspy" if (path / "Experiments").is_dir() else "zarr"
+    if path.suffix.lower() in (".zarr", ".zspy"):
+        names = ", ".join(ome_zarr.METADATA_FILES)
+        raise FormatError(f"lacks Zarr's own files ({names}): copy it again from its source")
+    raise FormatError("is a folder, not a micrograph: name a file in it")
 
 
 def _of_suffix(suffix: str) -> str:
@@ -82,6 +97,8 @@ def _of_zip(path: Path) -> str:
         return "npz"
     if path.suffix.lower() == ".zspy" or zspy.is_zspy(path):
         return "zspy"
+    if ome_zarr.is_zarr(path):
+        return "zarr"
     raise FormatError(f"is a ZIP archive: {_UNPACK}")
 
 
@@ -104,11 +121,13 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
       FormatError: it is damaged, holds nothing that can be read, or needs a package that is not
         installed.
     """
-    source: AbstractContextManager[list[signal.Signal]]
+    source: AbstractContextManager[Sequence[signal.Signal]]
     if kind == "mrc":
         source = mrc.opened(path)
     elif kind == "zspy":
         source = zspy.opened(path)
+    elif kind == "zarr":
+        source = ome_zarr.opened(path)
     elif kind in ("npy", "npz"):
         source = arrays.opened(path, kind)
     else:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emd.data import tiff
 from emd.data.calibration import NONE, Calibration
-from emd.data.tiff import FormatError
+from emd.data.contents import FormatError, check_pixels
 
 _NARROW = {"int64": "int32", "uint64": "uint32"}
 
@@ -62,7 +61,7 @@ class Signal:
         """Why it is no micrograph; empty where it is one."""
         if self.reason:
             return self.reason
-        dtype = np.dtype(_NARROW.get(self.dtype.name, self.dtype))
+        dtype = narrowed(self.dtype)
         if self.dtype.names is not None:
             return f"pixels are {''.join(self.dtype.names)} colour: convert to one grey channel"
         if self.dtype.kind == "O":
@@ -71,7 +70,7 @@ class Signal:
             return f"is a line or spectrum of {math.prod(self.shape)} points, not an image"
         flat = self.shape if len(self.shape) == 2 else (self.frames, *self.shape[-2:])
         try:
-            tiff.check_pixels(np.broadcast_to(np.zeros((), dtype), flat))  # takes no memory
+            check_pixels(np.broadcast_to(np.zeros((), dtype), flat))  # takes no memory
         except ValueError as error:
             return str(error)
         return ""
@@ -82,39 +81,25 @@ class Signal:
         name = "colour" if self.dtype.names else self.dtype.name
         return Summary(self.name, self.shape, name, self.fault)
 
-    def contents(self, frame: int | None = None) -> tiff.Contents:
-        """What a micrograph is made of: all frames, or one.
 
-        Raises:
-          FormatError: it is no micrograph, or has no such frame.
-        """
-        if self.fault:
-            raise FormatError(f"holds no micrograph: signal {self.name!r} {self.fault}")
-        size, unit = self.calibration
-        if frame is not None:
-            tiff.check_frame(frame, self.frames)
-            pixels = _narrow(self.load(frame if len(self.shape) > 2 else None))
-            return tiff.Contents(pixels, size, unit, self.metadata)
-        pixels, metadata = _narrow(self.load(None)), self.metadata
-        if len(self.shape) > 3:
-            pixels = pixels.reshape(-1, *self.shape[-2:])
-            metadata = {**metadata, "stack_shape": list(self.shape[:-2])}
-        return tiff.Contents(pixels, size, unit, metadata)
+def narrowed(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that pixels of a type are kept in: 32 bits for 64-bit integers."""
+    return np.dtype(_NARROW.get(dtype.name, dtype))
 
 
-def _narrow(pixels: np.ndarray) -> np.ndarray:
+def narrow(pixels: np.ndarray) -> np.ndarray:
     """The pixels, 64-bit integers in 32 bits: no detector counts further, programs still use them.
 
     Raises:
       FormatError: they do not fit.
     """
-    name = _NARROW.get(pixels.dtype.name)
-    if name is None:
+    dtype = narrowed(pixels.dtype)
+    if dtype == pixels.dtype:
         return pixels
-    limits = np.iinfo(name)
+    limits = np.iinfo(dtype)
     if pixels.min() < limits.min or pixels.max() > limits.max:
-        raise FormatError(f"pixels of type {pixels.dtype.name} do not fit {name}: save as float64")
-    return pixels.astype(name)
+        raise FormatError(f"pixels of type {pixels.dtype.name} do not fit {dtype}: save as float64")
+    return pixels.astype(dtype)
 
 
 def choose(signals: Sequence[Signal], wanted: str | int | None) -> Signal:

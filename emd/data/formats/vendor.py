@@ -17,8 +17,8 @@ import numpy as np
 
 from emd.data import tiff
 from emd.data.calibration import NONE, Calibration
+from emd.data.contents import FormatError
 from emd.data.formats import extras, original, record, signal, units
-from emd.data.tiff import FormatError
 
 _PLUGINS = {
     "dm": "digitalmicrograph",

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from emd.data.contents import Contents, FormatError
 from emd.data.formats import extras, hspy, original, record, signal, units
-from emd.data.tiff import Contents, FormatError
 
 _CHUNK_BYTES = 2**24
 _ROOT = "Experiments"
