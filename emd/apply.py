@@ -19,6 +19,7 @@ from emd.checkpoint import Model
 from emd.data.intensity import Frame, device_type, for_device
 from emd.data.normalise import Scale, normalise
 from emd.data.pixels import reflected
+from emd.memory import free_bytes
 from emd.models.autoencoder import REACH_PX, STRIDE
 from emd.models.folded import LINE_PX, Folded, apply_folded
 from emd.models.pixelwise import MLP, Kernel, fold
@@ -28,7 +29,7 @@ from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stacked, stream
 HALO_PX = -(-REACH_PX // STRIDE) * STRIDE
 """What an autoencoder's tiles need around them [px]."""
 
-_NETWORK_TILE = (512, 512)  # on CPU: wider ones take more memory and no less time
+_HOST_SIDES = (128, 512)  # on CPU: wider ones take more memory and no less time
 _NETWORK_BYTES = 2**11  # of maps for each pixel of a tile, with a margin
 
 
@@ -58,10 +59,10 @@ class Engine(NamedTuple):
     whole: Callable[[Frame, np.ndarray], None] | None = None
 
 
-def restoring(model: Model) -> Engine:
-    """The engine that restores."""
+def restoring(model: Model, *, beside: int = 0) -> Engine:
+    """The engine that restores; `beside` is the memory that will be taken by others [bytes]."""
     if not isinstance(model.module, Kernel | MLP):
-        return network(model, "__call__", HALO_PX // STRIDE)
+        return network(model, "__call__", HALO_PX // STRIDE, beside=beside)
     folded = fold(model.module, jax.device_put(model.variables["params"]))
     halo = model.module.width // 2
     if not on_host():
@@ -73,21 +74,25 @@ def restoring(model: Model) -> Engine:
     return Engine(each, halo, (256, 2048), cores(), LINE_PX, whole)
 
 
-def network(model: Model, method: str, margin: int) -> Engine:
+def network(model: Model, method: str, margin: int, *, beside: int = 0) -> Engine:
     """The engine of one of an autoencoder's methods, which loses `margin` latents a side."""
     variables = jax.device_put(model.variables)  # once, not with every batch
     call = functools.partial(_apply_tiles, model.module, method, margin, variables)
-    return Engine(call, HALO_PX, *_network_tile())
+    return Engine(call, HALO_PX, *_network_tile(beside))
 
 
-def _network_tile() -> tuple[tuple[int, int], int]:
+def _network_tile(beside: int) -> tuple[tuple[int, int], int]:
     """The tile whose maps fit the device, and how many at once."""
+    workers = 2  # one fills the gaps of the other
     if on_host():
-        return _NETWORK_TILE, 2  # one fills the gaps of the other
-    free = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 2**33)
-    side = int((free / 8 / _NETWORK_BYTES) ** 0.5)
-    side = min(max(side, 256), 2048)
-    return (side, side), 2
+        free = max(0, free_bytes() - beside)
+        side = int((free / 2 / workers / _NETWORK_BYTES) ** 0.5)
+        side = min(max(side, _HOST_SIDES[0]), _HOST_SIDES[1])
+    else:
+        free = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 2**33)
+        side = int((free / 8 / _NETWORK_BYTES) ** 0.5)
+        side = min(max(side, 256), 2048)
+    return (side, side), workers
 
 
 # --- tiles on their way through the device ---------------------------------------------------

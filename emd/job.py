@@ -1,14 +1,23 @@
-"""One micrograph's file in, its restoration's file out."""
+"""One micrograph's file in, its restoration's file out, frame by frame."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
 
 from emd.checkpoint import Model
 from emd.data import micrograph
-from emd.restore import Report, restore
+from emd.data.micrograph import Micrograph
+from emd.memory import free_bytes
+from emd.restore import Report, restore_frames, with_history
 
 
 class Done(NamedTuple):
@@ -33,6 +42,9 @@ def restore_file(
 ) -> Done:
     """What was done; the output then holds the restored micrograph, or what it held before.
 
+    Frames are read and restored a few at a time. A result that would take much of the memory that
+    is free waits in a file beside the output, so that a stack may be larger than memory.
+
     Args:
       source: a file of any format that `emd.data.micrograph.read` knows.
       output: the file to make: see `emd.data.micrograph.write`.
@@ -47,12 +59,41 @@ def restore_file(
     Raises:
       OSError, ValueError: what `read`, `restore` and `write` raise; the message names the file.
     """
-    given = micrograph.read(source, signal=signal, frame=frame)
+    output = Path(output)
+    with micrograph.opened(source, signal=signal, frame=frame) as given:
+        micrograph.check_output(output, overwrite=overwrite, dtype=given.dtype)
+        frames = (math.prod(given.shape[:-2]), *given.shape[-2:])
+        with _room(output, frames, given.dtype) as out:
+            try:
+                report = restore_frames(
+                    given, out, model, tile_px=tile_px, despike=despike, progress=progress
+                )
+            except micrograph.FormatError:
+                raise
+            except ValueError as error:
+                raise ValueError(f"{source}: {error}") from None
+            metadata = with_history(given.metadata, report)
+            restored = Micrograph(out.reshape(given.shape), *given.calibration, metadata)
+            micrograph.write(output, restored, overwrite=overwrite)
+        return Done(given.shape, given.dtype.name, report)
+
+
+@contextlib.contextmanager
+def _room(
+    output: Path, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Iterator[Shaped[np.ndarray, "n h w"]]:
+    """An array for the result: in memory, or in a file where it would take much of what is free."""
+    size = math.prod(shape) * dtype.itemsize
+    if size <= free_bytes() // 4:
+        yield np.empty(shape, dtype)
+        return
     try:
-        restored = restore(given, model, tile_px=tile_px, despike=despike)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    micrograph.write(output, restored.micrograph, overwrite=overwrite)
-    if progress is not None:
-        progress(1.0)
-    return Done(given.pixels.shape, given.dtype.name, restored.report)
+        with tempfile.TemporaryFile(dir=output.resolve().parent) as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk would end the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            yield np.memmap(file, dtype, "r+", shape=shape)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"no room beside it ({reason})", str(output)) from None

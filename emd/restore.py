@@ -7,10 +7,13 @@ calibration and metadata kept, and what was done recorded.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple, overload
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 import emd
 from emd.apply import HALO_PX, network, over_frames, reader, restoring, run, tiling_of
@@ -30,6 +33,8 @@ class Report(NamedTuple):
       model: name of the model.
       weights: the first 16 hexadecimal digits of the SHA-256 of its variables.
       version: of this package.
+      time: when it was restored, in UTC by ISO 8601. SOURCE_DATE_EPOCH in the environment [s since
+        1970] replaces the clock, so that a repeated run gives the same bytes.
       minimum: of each frame, in counts.
       mean: of each frame above its minimum, in counts.
       mean_correction: added to each frame so that its mean stays, in counts; 0 for published
@@ -43,6 +48,7 @@ class Report(NamedTuple):
     model: str
     weights: str
     version: str
+    time: str
     minimum: list[float]
     mean: list[float]
     mean_correction: list[float]
@@ -122,27 +128,67 @@ def restore(
     """
     stack = micrograph.pixels.reshape(-1, *micrograph.pixels.shape[-2:])
     restored = np.empty(stack.shape, stack.dtype)
-    engine = restoring(model)
-    tiling = tiling_of(engine, stack.shape[1:], len(stack), tile_px)
-    outcomes: list[Outcome] = []
-    for start in range(0, len(stack), tiling.frames):
-        part = slice(start, start + tiling.frames)
-        frames = [prepare(pixels, spikes=despike) for pixels in stack[part]]
-        out = restored[part]
-        raw = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
-        over_frames(engine, tiling, frames, raw)
-        outcomes += [
-            finish(*images, keep_mean=not model.config.published)
-            for images in zip(frames, raw, stack[part], out, strict=True)
-        ]
-    report = _make_report(model, outcomes)
-    history = [*micrograph.metadata.get("emd", []), report._asdict()]
+    report = restore_frames(stack, restored, model, tile_px=tile_px, despike=despike)
     result = dataclasses.replace(
         micrograph,
         pixels=restored.reshape(micrograph.pixels.shape),
-        metadata={**micrograph.metadata, "emd": history},
+        metadata=with_history(micrograph.metadata, report),
     )
     return Restored(result, report)
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Frames in a row: an array of them, or a file's `Source`, which reads them as asked for."""
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        """The pixels of some, (n, h, w)."""
+
+
+def restore_frames(
+    stack: Frames,
+    out: Shaped[np.ndarray, "n h w"],
+    model: Model,
+    *,
+    tile_px: int | None = None,
+    despike: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Report:
+    """What was done to frames that are read, restored and written to `out` a few at a time.
+
+    Args:
+      stack: as many frames as `out` has, of its shape and type; each is asked for once, in order.
+      out: gets the restored frames.
+      model: as of `restore`, as are `tile_px` and `despike`.
+      tile_px: see above.
+      despike: see above.
+      progress: called with the share of frames done, from 0 to 1.
+
+    Raises:
+      ValueError: as of `restore`.
+    """
+    count, height, width = out.shape
+    engine = restoring(model, beside=height * width * (out.dtype.itemsize + 4))
+    tiling = tiling_of(engine, (height, width), count, tile_px)
+    outcomes: list[Outcome] = []
+    for start in range(0, count, tiling.frames):
+        part = slice(start, start + tiling.frames)
+        given, place = stack[part], out[part]
+        frames = [prepare(pixels, spikes=despike) for pixels in given]
+        raw = place if out.dtype == np.float32 else np.empty(place.shape, np.float32)
+        over_frames(engine, tiling, frames, raw)
+        outcomes += [
+            finish(*images, keep_mean=not model.config.published)
+            for images in zip(frames, raw, given, place, strict=True)
+        ]
+        if progress is not None:
+            progress(len(outcomes) / count)
+    return _make_report(model, outcomes)
+
+
+def with_history(metadata: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The metadata with a report as the last step under "emd"."""
+    return {**metadata, "emd": [*metadata.get("emd", []), report._asdict()]}
 
 
 def encode(
@@ -221,6 +267,7 @@ def _make_report(model: Model, outcomes: list[Outcome]) -> Report:
         model=model.config.name,
         weights=fingerprint(model.variables),
         version=emd.__version__,
+        time=_now(),
         minimum=[outcome.minimum for outcome in outcomes],
         mean=[outcome.mean for outcome in outcomes],
         mean_correction=[outcome.mean_correction for outcome in outcomes],
@@ -229,6 +276,12 @@ def _make_report(model: Model, outcomes: list[Outcome]) -> Report:
         despiked_pixels=sum(outcome.spikes for outcome in outcomes),
         warnings=warnings,
     )
+
+
+def _now() -> str:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.now(UTC) if not epoch else datetime.fromtimestamp(int(epoch), UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _check_autoencoder(model: Model) -> None:

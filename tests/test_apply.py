@@ -116,4 +116,15 @@ def test_tiles_follow_the_memory_of_an_accelerator(gigabytes, side, monkeypatch)
     device = types.SimpleNamespace(memory_stats=lambda: stats)
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setattr(apply, "on_host", lambda: False)
-    assert apply._network_tile()[0] == (side, side)
+    assert apply._network_tile(0)[0] == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("free", "beside", "side"),
+    [(2**40, 0, 512), (2**31, 0, 512), (2**31, 2**30, 362), (2**30, 0, 362), (0, 2**30, 128)],
+)
+def test_tiles_follow_the_memory_that_is_left(free, beside, side, monkeypatch):
+    monkeypatch.setattr(apply, "free_bytes", lambda: free)
+    assert apply._network_tile(beside)[0] == (side, side)
+    engine = apply.restoring(checkpoint.load("tem_latent16"), beside=beside)
+    assert engine.tile == (side, side)

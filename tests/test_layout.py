@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # stands for everything below it, and the longest name that fits a module places it.
 ORDER = (
     ("emd",),
-    ("emd.metrics", "emd.threads"),
+    ("emd.metrics", "emd.threads", "emd.memory"),
     ("emd.models",),
     ("emd.models.cpu", "emd.models.published", "emd.models.symmetry"),
     ("emd.models.layers", "emd.models.folded"),
@@ -26,6 +26,8 @@ ORDER = (
     ("emd.data.intensity",),
     ("emd.data.simulate",),
     ("emd.data.crops",),
+    ("emd.blocks",),
+    ("emd.noise",),
     ("emd.zoo",),
     ("emd.checkpoint",),
     ("emd.training",),
@@ -35,6 +37,7 @@ ORDER = (
     ("emd.training.side_by_side",),
     ("emd.tiling", "emd.opencv"),
     ("emd.apply",),
+    ("emd.pieces",),
     ("emd.restore",),
     ("emd.traced", "emd.lazy", "emd.job"),
     ("emd.restorer", "emd.export"),

@@ -1,3 +1,4 @@
+import datetime
 import functools
 import json
 import tracemalloc
@@ -227,6 +228,35 @@ def test_metadata_travels_and_says_what_was_done():
     assert entry["minimum"] == [given.pixels.min()]
     assert entry["mean"][0] == pytest.approx((given.pixels - given.pixels.min()).mean())
     assert json.loads(json.dumps(twice.metadata)) == twice.metadata
+
+
+def test_the_time_is_the_clock_s_or_the_one_that_is_set(monkeypatch):
+    x, model = noisy((8, 8)), checkpoint.load(PUBLISHED)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    told = datetime.datetime.fromisoformat(restore.restore(Micrograph(x), model).report.time)
+    assert before <= told <= datetime.datetime.now(datetime.UTC)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert restore.restore(Micrograph(x), model).report.time == "1970-01-02T00:00:00Z"
+
+
+def test_frames_are_asked_for_once_and_in_order():
+    x = noisy((7, 300, 290)).astype(np.uint16)
+    asked = []
+
+    class Reader:
+        def __getitem__(self, part):
+            asked.extend(range(*part.indices(len(x))))
+            return x[part]
+
+    model, out, shares = checkpoint.load(PUBLISHED), np.empty_like(x), []
+    report = restore.restore_frames(Reader(), out, model, progress=shares.append)
+    assert asked == list(range(7))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    whole = restore.restore(Micrograph(x), model)
+    np.testing.assert_array_equal(out, whole.micrograph.pixels)
+    assert report._replace(time="") == whole.report._replace(time="")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (37, 100), (80, 88)])

@@ -115,10 +115,16 @@ def read(
             return Micrograph(pixels, *given.calibration, given.metadata)
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
+def check_output(path: Path, *, overwrite: bool, dtype: np.dtype[Any] | None = None) -> None:
     """Refuse an output that could not be written: to be told before any work.
 
+    Args:
+      path: the file to make.
+      overwrite: whether one that is there may be replaced.
+      dtype: of pixels to be written, where `write` is to write them.
+
     Raises:
+      ValueError: the format does not hold the dtype, or is only read.
       FileExistsError: the file is there and `overwrite` is false.
       FileNotFoundError: its folder is not there.
       IsADirectoryError: it is a folder.
@@ -129,6 +135,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path}: exists already: give --overwrite to replace it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: its folder does not exist: make it first")
+    if dtype is not None:
+        try:
+            registry.check_writable(path.suffix.lower(), dtype)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bool = False) -> None:
@@ -152,15 +163,14 @@ def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bo
       OSError: the disk is full or may not be written.
     """
     path = Path(path)
-    check_output(path, overwrite=overwrite)
-    suffix = path.suffix.lower()
+    check_output(path, overwrite=overwrite, dtype=micrograph.dtype)
+    writer = registry.WRITERS.get(path.suffix.lower(), tiff.write)
     contents = Contents(
         micrograph.pixels, micrograph.pixel_size, micrograph.unit, micrograph.metadata
     )
     try:
-        registry.check_writable(suffix, contents)
         with replacing(path) as temporary:
-            registry.WRITERS.get(suffix, tiff.write)(temporary, contents)
+            writer(temporary, contents)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     except ValueError as error:

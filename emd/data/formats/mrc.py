@@ -138,16 +138,15 @@ def _mode(tags: dict[str, Any]) -> str:
     return "diffraction" if tags.get("Projection mode") == 1 else "TEM"
 
 
-def check(contents: Contents) -> None:
+def check(dtype: np.dtype[Any]) -> None:
     """Nothing.
 
     Raises:
       ValueError: MRC has no mode for the pixels.
     """
-    name = contents.pixels.dtype.name
-    if name not in (*DTYPES, "uint8"):
+    if dtype.name not in (*DTYPES, "uint8"):
         raise ValueError(
-            f"MRC holds no {name}, only {', '.join(DTYPES)}: name the output .tif or .hspy"
+            f"MRC holds no {dtype.name}, only {', '.join(DTYPES)}: name the output .tif or .hspy"
         )
 
 
@@ -158,7 +157,7 @@ def write(path: Path, contents: Contents) -> None:
       FormatError: mrcfile is not installed.
       ValueError: MRC has no mode for the pixels, or the metadata is not JSON.
     """
-    check(contents)
+    check(contents.pixels.dtype)
     mrcfile = extras.load("mrcfile")
     pixels, size, unit, metadata = contents
     known = _mapping(metadata.get("mrc"))
