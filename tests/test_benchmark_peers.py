@@ -132,3 +132,12 @@ def test_another_kernel_is_refused(monkeypatch):
     row = rows.make_row(job, rows.Session(rates, repeats=1, seconds=1))
     assert row["status"] == "failed"
     assert row["ours"] == ""
+
+
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+def test_stacks_agree_from_file_to_file():
+    peer = restoration.stack_peer(restoration.opencv_restorer, "tem_kernel_w7", 3, SIDE)
+    ours = restoration.stack_ours("tem_kernel_w7", 3, SIDE)
+    assert ours.scale == peer.scale == 1 / 3
+    assert ours.answer()[0].shape == (3, SIDE, SIDE)
+    agree(ours, peer)

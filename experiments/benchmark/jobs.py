@@ -40,6 +40,8 @@ class Sizes(NamedTuple):
     batches: tuple[int, ...] = (8, 32)
     memory_side: int = 8192
     frames_side: int = FRAMES_PX
+    stack: tuple[int, int] = (64, FRAMES_PX)
+    """Frames, and their side [px]."""
 
 
 class Job(NamedTuple):
@@ -90,6 +92,7 @@ def all_jobs(sizes: Sizes) -> list[Job | MemoryJob]:
         *_kernels(sizes.side),
         *_mlps(sizes),
         *_restorations(sizes.side),
+        *_stacks(*sizes.stack),
         *(
             MemoryJob(f"memory_{name}", model, sizes.memory_side)
             for name, model in MEMORY_MODELS.items()
@@ -244,3 +247,29 @@ def _restorations(side: int) -> list[Job]:
             )
         )
     return found
+
+
+def _stacks(frames: int, side: int) -> list[Job]:
+    """Stacks from file to file, by the frame."""
+    cases = (
+        ("kernel", "tem_kernel_w7", "OpenCV + NumPy + tifffile", restoration.opencv_restorer,
+         counting.kernel_work(side**2, 7, pixel_bytes=4)),
+        ("mlp1", "tem_mlp1_w7", f"{_UNFOLD} + tifffile", restoration.torch_restorer,
+         counting.mlp_work(side**2, 7, 1, pixel_bytes=4)),
+        ("autoencoder", f"tem_latent{LATENT}", "PyTorch, channels_last + tifffile",
+         restoration.torch_restorer, counting.autoencoder_work(side**2, LATENT, pixel_bytes=4)),
+    )  # fmt: skip
+    return [
+        Job(
+            f"stack_{family}",
+            f"{frames} x {side}x{side} uint16",
+            "frames/s",
+            functools.partial(restoration.stack_ours, model, frames, side),
+            functools.partial(restoration.stack_peer, restorer, model, frames, side),
+            peer_name,
+            work,
+            note="TIFF to TIFF; ours writes calibration and what was done, too, and syncs the file",
+            skip="OpenCV has no GPU here" * (machine.on_gpu() and family == "kernel"),
+        )
+        for family, model, peer_name, restorer, work in cases
+    ]

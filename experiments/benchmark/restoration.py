@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from emd import checkpoint
 from emd.apply import HALO_PX
+from emd.job import restore_file
 from emd.restore import denoise
 from experiments.benchmark import network, peers, windows
 from experiments.benchmark.timing import Side
+
+Restorer = Callable[[np.ndarray], np.ndarray]
 
 
 def _image(side: int, dtype: type) -> np.ndarray:
@@ -28,17 +34,59 @@ def ours(name: str, side: int, dtype: type) -> Side:
     return Side(run, lambda: [run()])
 
 
+def stack_ours(name: str, frames: int, side: int) -> Side:
+    """`emd.job.restore_file` of a stack of uint16, file to file."""
+    model, folder = checkpoint.load(name), _folder_of_stack(frames, side)
+
+    def run() -> None:
+        source, output = (Path(folder.name, file) for file in ("stack.tif", "restored.tif"))
+        restore_file(source, output, model, overwrite=True)
+
+    def answer() -> list[np.ndarray]:
+        run()
+        return [tifffile.imread(Path(folder.name, "restored.tif"))]
+
+    return Side(run, answer, scale=1 / frames)
+
+
+def stack_peer(restorer: Callable[[str], Restorer], name: str, frames: int, side: int) -> Side:
+    """The same by tifffile and another library, frame after frame."""
+    apply, folder = restorer(name), _folder_of_stack(frames, side)
+
+    def run() -> np.ndarray:
+        stack = tifffile.imread(Path(folder.name, "stack.tif"))
+        restored = np.stack([apply(frame) for frame in stack])
+        tifffile.imwrite(Path(folder.name, "restored.tif"), restored, imagej=True)
+        return restored
+
+    return Side(run, lambda: [run()], scale=1 / frames)
+
+
+def _folder_of_stack(frames: int, side: int) -> tempfile.TemporaryDirectory[str]:
+    """A folder, there as long as this is kept, with a stack of unlike frames in it."""
+    folder = tempfile.TemporaryDirectory()
+    image = _image(side, np.uint16)
+    stack = np.stack([np.roll(image, shift, 1) for shift in range(frames)])
+    tifffile.imwrite(Path(folder.name, "stack.tif"), stack, imagej=True)
+    return folder
+
+
 def torch_peer(name: str, side: int, dtype: type) -> Side:
-    """The same in PyTorch: normalised, reflected, restored whole, its mean kept, rounded."""
+    """`torch_restorer` over an array."""
+    apply, image = torch_restorer(name), _image(side, dtype)
+    return Side(lambda: apply(image), lambda: [apply(image)])
+
+
+def torch_restorer(name: str) -> Restorer:
+    """A model in PyTorch: normalised, reflected, restored whole, its mean kept, rounded."""
     torch, device = peers.torch_on_device()
     model = checkpoint.load(name)
-    image = _image(side, dtype)
     if model.config.family == "autoencoder":
         margin, apply = HALO_PX, _whole_network(torch, model.variables)
     else:
         margin, apply = model.config.size // 2, windows.torch_mlp(model.variables["params"])
 
-    def run() -> np.ndarray:
+    def restore(image: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             x = torch.from_numpy(image).to(device).float()
             low = x.min()
@@ -50,7 +98,7 @@ def torch_peer(name: str, side: int, dtype: type) -> Side:
                 y = y.round_().clamp_(0, 65535).to(torch.uint16)
             return peers.to_numpy(y)
 
-    return Side(run, lambda: [run()])
+    return restore
 
 
 def _whole_network(torch: Any, variables: Any) -> Callable[[Any], Any]:
@@ -66,12 +114,17 @@ def _whole_network(torch: Any, variables: Any) -> Callable[[Any], Any]:
 
 
 def opencv_peer(name: str, side: int, dtype: type) -> Side:
+    """`opencv_restorer` over an array."""
+    apply, image = opencv_restorer(name), _image(side, dtype)
+    return Side(lambda: apply(image), lambda: [apply(image)])
+
+
+def opencv_restorer(name: str) -> Restorer:
     """A kernel by OpenCV between NumPy's normalisation and rounding."""
     cv2 = peers.library("cv2")
-    kernel, image = windows.kernel_of(name), _image(side, dtype)
-    highest = np.iinfo(image.dtype).max if image.dtype.kind == "u" else np.inf
+    kernel = windows.kernel_of(name)
 
-    def run() -> np.ndarray:
+    def restore(image: np.ndarray) -> np.ndarray:
         x = image.astype(np.float32)
         low = x.min()
         x -= low
@@ -83,7 +136,7 @@ def opencv_peer(name: str, side: int, dtype: type) -> Side:
         y += low
         if image.dtype.kind == "u":
             np.rint(y, out=y)
-            np.clip(y, 0, highest, out=y)
+            np.clip(y, 0, np.iinfo(image.dtype).max, out=y)
         return y.astype(image.dtype)
 
-    return Side(run, lambda: [run()])
+    return restore
