@@ -47,14 +47,39 @@ def shipped() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
 
 
+def find(name: str) -> zoo.ModelConfig:
+    """Return the configuration of a model of the zoo, or of one's own, named by its folder.
+
+    Raises:
+        ValueError: no model has that name, or the folder's card does not tell what it holds.
+        FileNotFoundError: there is no such folder.
+    """
+    folder = Path(name)
+    if folder.name == name and not is_there(folder):
+        return zoo.find(name)
+    if not is_there(folder):
+        raise FileNotFoundError(f"{name}: no model is there: `emd fit` makes one")
+    if folder.name in zoo.KNOWN:
+        return zoo.find(folder.name)
+    card = read_card(folder / "card.md")
+    try:
+        return zoo.ModelConfig(card["family"], "own", int(card["size"]), label=folder.name)
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}: its card does not tell family and size: fit it anew") from None
+
+
 def load(name: str, *, root: str | Path | None = None) -> Model:
     """Return a model by name, from ``root`` or from the weights that come with the code.
+
+    A model of one's own is named by its folder.
 
     Raises:
         ValueError: no model has that name.
         FileNotFoundError: it is not there; the message says which command makes it.
     """
-    config = zoo.find(name)
+    config = find(name)
+    if is_there(Path(name)):
+        return load_folder(Path(name), config)
     if config.published:
         module = zoo.make_module(config)
         weights = jnp.asarray(published.weights(config.domain, config.size))

@@ -35,16 +35,22 @@ _SIZES: dict[str, dict[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What a model is: its family, the domain it is for, and its latent depth or width."""
+    """What a model is: its family, the domain it is for, and its latent depth or width.
+
+    ``label`` is the name of a user's own model.
+    """
 
     family: str
     domain: str
     size: int
     published: bool = False
+    label: str = ""
 
     @property
     def name(self) -> str:
         """The name it is loaded by."""
+        if self.label:
+            return self.label
         if self.family == "autoencoder":
             return f"{self.domain}_latent{self.size}"
         return f"{self.domain}_{self.family}_w{self.size}" + "_published" * self.published

@@ -30,6 +30,7 @@ ORDER = (
     ("emd.noise",),
     ("emd.zoo",),
     ("emd.checkpoint",),
+    ("emd.fit",),
     ("emd.training",),
     ("emd.training.schedule", "emd.training.loss", "emd.training.padding"),
     ("emd.training.yardsticks", "emd.training.devices"),
@@ -40,9 +41,10 @@ ORDER = (
     ("emd.pieces",),
     ("emd.restore",),
     ("emd.traced", "emd.lazy", "emd.job"),
-    ("emd.restorer", "emd.export"),
+    ("emd.restorer", "emd.export", "emd.archive"),
     ("emd.codec",),
     ("emd.cli",),
+    ("emd.napari",),
     ("experiments",),
     ("experiments.config",),
     ("experiments.",),  # every other experiment
@@ -51,7 +53,8 @@ PLAIN = "experiments."
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 # Modules of these packages may import one another as they like: the package is one thing.
 ONE_THING = (
-    *("emd.data.simulate", "emd.data.formats", "emd.data.crops", "emd.codec", "emd.cli"),
+    *("emd.data.simulate", "emd.data.formats", "emd.data.crops", "emd.archive"),
+    *("emd.codec", "emd.cli", "emd.napari"),
     PLAIN,
 )
 # These only hold modules: what is imported from them is a module, and has a place of its own.
