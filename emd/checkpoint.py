@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
 from emd import zoo
+from emd.data.replacing import replace_folder
 from emd.models import published
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -224,23 +224,6 @@ def _write_tree(path: Path, tree: Any) -> None:
         ) from None
     finally:
         log.disabled = was_disabled
-
-
-def replace_folder(new: Path, place: Path) -> None:
-    """Put the folder ``new`` in ``place``; what was there goes only once ``new`` is complete."""
-    old = place.with_name(f".{place.name}-old")
-    if old.exists() and not place.exists():
-        os.rename(old, place)  # a kill came between the two renames below
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        os.rename(place, old)
-    try:
-        os.rename(new, place)
-    except OSError:
-        if old.exists():
-            os.rename(old, place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def format_card(name: str, text: str, facts: dict[str, str]) -> str:

@@ -25,7 +25,10 @@ from emd.threads import cores
 from emd.zoo import ModelConfig
 
 _LEAST_GAIN_DB = 0.5  # below it a filter's risks outweigh it
+_RING = 0.04  # cycles a pixel
+_RING_CELLS = 500  # fewer, and the least of the rings falls short of the noise by chance
 _NOISE_ERROR = 0.05  # of its variance where it was measured; it adds to the error that is left
+_LEAST_LIKELIHOOD = -0.01  # a pixel: worse by 2 % of the error than the mean of its neighbours
 _LEAST_ERROR = 1e-3  # of the noise: no 15x15 window averages more than 225 pixels
 _RIDGE = 1e-9  # of the variance: keeps noiseless images solvable
 
@@ -47,6 +50,14 @@ class Moments(NamedTuple):
         """Those of the narrower windows in the middle, whose free weights come first."""
         free = free_count(width)
         return Moments(self.gram[:free, :free], self.moment[:free], self.variance)
+
+    def averaged(self, other: Moments) -> Moments:
+        """Those of two images of one size taken together."""
+        return Moments(
+            (self.gram + other.gram) / 2,
+            (self.moment + other.moment) / 2,
+            (self.variance + other.variance) / 2,
+        )
 
 
 class Fit(NamedTuple):
@@ -100,24 +111,53 @@ def fit(
     widths = _widths(pixels.shape, width)
     x = pixels - pixels.mean(dtype=np.float64)
     parts = np.array_split(x, 2, int(x.shape[1] > x.shape[0]))
-    halves = [moments(part, max(widths)) for part in parts]
-    whole = Moments(*(np.mean(pair, 0) for pair in zip(*halves, strict=True)))
-    if whole.variance == 0:
+    one, other = (moments(part, max(widths)) for part in parts)
+    if one.variance + other.variance == 0:
         raise ValueError("all pixels are equal: there is nothing to fit to")
-    crossed = [tuple(halves), tuple(halves[::-1])]  # what to fit to, and what to test on
-    best = min(widths, key=lambda w: sum(_missed(*pair, w) for pair in crossed))
-    whole, crossed = whole.narrowed(best), [tuple(m.narrowed(best) for m in p) for p in crossed]
-    noise = estimate(pixels) if noise_std is None else Noise(std=noise_std)
-    variance = (noise.std or 0.0) ** 2
-    likelihood = float(np.mean([_likelihood(*pair, best) for pair in crossed]))
+    pairs = [(one, other), (other, one)]  # what to fit to, and what to test on
+    best = min(widths, key=lambda w: sum(_missed(own, test, w) for own, test in pairs))
+    pairs = [(own.narrowed(best), test.narrowed(best)) for own, test in pairs]
+    whole = pairs[0][0].averaged(pairs[0][1])
+    noise = _measured(pixels, x) if noise_std is None else Noise(std=noise_std)
+    # a little more than pixels differ from their windows is within the error of its measurement
+    variance = min((noise.std or 0.0) ** 2, _residual(whole, _blind(whole)))
+    likelihood = float(np.mean([_likelihood(own, test, best) for own, test in pairs]))
     gain = None
     if variance > 0:
-        errors = [_error(test, wiener(own, variance), variance) for own, test in crossed]
+        errors = [_error(test, wiener(own, variance), variance) for own, test in pairs]
         doubt = 0.0 if noise_std is not None else _NOISE_ERROR
         gain = -10 * math.log10(max(float(np.mean(errors)) / variance, _LEAST_ERROR) + doubt)
     model = _model(name, best, wiener(whole, variance))
     verdict, reason = _judge(noise, whole, gain, likelihood)
     return Fit(model, verdict, reason, noise, gain, likelihood)
+
+
+def _measured(pixels: Shaped[np.ndarray, "h w"], x: Float[np.ndarray, "h w"]) -> Noise:
+    """The noise of an image, no larger than white noise can be in its spectrum.
+
+    Structure as fine as a pixel is noise to `emd.noise.estimate`, but seldom at all frequencies.
+    """
+    noise = estimate(pixels)
+    if noise.std is None:
+        return noise
+    return noise._replace(std=min(noise.std, math.sqrt(spectral_floor(x))))
+
+
+def spectral_floor(x: Float[np.ndarray, "h w"]) -> float:
+    """The least mean power of a ring of spatial frequencies, corners included: white noise's most.
+
+    In units of the variance of white noise. The image is tapered, or its border would leak into all
+    frequencies.
+    """
+    taper = np.outer(*(np.hanning(side + 2)[1:-1] for side in x.shape))
+    spectrum = fft.rfft2((x - np.average(x, weights=taper)) * taper, workers=cores())
+    power = spectrum.real**2 + spectrum.imag**2
+    frequency = np.hypot(np.fft.fftfreq(x.shape[0])[:, None], np.fft.rfftfreq(x.shape[1])[None])
+    ring = (frequency / _RING).astype(int).ravel()
+    count = np.bincount(ring)
+    mean = np.bincount(ring, power.ravel()) / np.maximum(count, 1)
+    enough = count >= min(_RING_CELLS, int(count.max()))
+    return float(mean[enough].min() / (taper**2).sum())
 
 
 def _widths(shape: tuple[int, ...], width: int | None) -> tuple[int, ...]:
@@ -142,9 +182,9 @@ def _judge(noise: Noise, whole: Moments, gain: float | None, likelihood: float) 
     if noise.std is None or gain is None:
         reason = noise.warnings[0] if noise.warnings else "no noise was found"
         return "do not use", f"{reason}: give its standard deviation"
-    if likelihood < 0:
+    if likelihood < _LEAST_LIKELIHOOD:
         return "do not use", "what it learnt from one half does not hold for the other"
-    if noise.std**2 >= _residual(whole, _blind(whole)):
+    if noise.std**2 > (1 + _NOISE_ERROR) * _residual(whole, _blind(whole)):
         return "do not use", "the noise is said to be larger than pixels differ from their windows"
     if gain < _LEAST_GAIN_DB:
         return (

@@ -8,25 +8,32 @@ all in one lazy graph. Until its mean is known a frame's pieces wait as float32.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask.array as da
 import numpy as np
-from jaxtyping import Shaped
 
-from emd.apply import over_frames, restoring, tiling_of
+from emd.apply import restoring
 from emd.checkpoint import Model
-from emd.data.intensity import Frame, finish
-from emd.data.normalise import Scale
 from emd.data.pixels import reflected
 from emd.models.autoencoder import STRIDE
+from emd.pieces import (
+    DIGIT_BITS,
+    begin_median,
+    correction,
+    finished,
+    histogram,
+    join_sums,
+    measured_by,
+    narrow_median,
+    raw_sum,
+    restored,
+    sums_of,
+)
 
 _LEAST_PX = 64
 """Narrower chunks are restored together: their halos would cost more than they do."""
-
-_DIGIT = 16  # bits of a float that one pass for the median looks at
 
 
 def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarray]) -> Any:
@@ -48,7 +55,7 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
     ((6, 64, 64), dtype('uint16'), (3, 1, 1))
     """
     halo = restoring(model).halo
-    pieces = array.rechunk((*array.chunks[:-2], *(_sides(s, halo) for s in array.chunks[-2:])))
+    pieces = array.rechunk((*array.chunks[:-2], *(sides_of(s, halo) for s in array.chunks[-2:])))
     if pieces.numblocks[-2:] == (1, 1):
         out = da.map_blocks(whole, pieces, dtype=array.dtype, meta=array._meta)
         return out.rechunk(array.chunks)
@@ -65,7 +72,7 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
     )
     ready = [pieces, raw, measured]
     if not model.config.published:
-        ready.append(_per_frame(_raw_sum, _correction, pieces, raw, measured))
+        ready.append(_per_frame(raw_sum, correction, pieces, raw, measured))
     out = da.map_blocks(_finished, *ready, dtype=array.dtype, meta=array._meta)
     return out.rechunk(array.chunks)
 
@@ -73,7 +80,7 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
 # --- the chunk grid --------------------------------------------------------------------------
 
 
-def _sides(sides: tuple[int, ...], halo: int) -> tuple[int, ...]:
+def sides_of(sides: tuple[int, ...], halo: int) -> tuple[int, ...]:
     """An axis's chunks [px] with ends at multiples of the autoencoder's stride, none too narrow."""
     length, least = sum(sides), max(halo, _LEAST_PX)
     bounds = [0]
@@ -134,142 +141,30 @@ def _join(join: Callable[..., Any], parts: np.ndarray, *own: Any) -> Any:
 # --- a frame measured ------------------------------------------------------------------------
 
 
-class _Sums(NamedTuple):
-    """Of finite pixels: extremes, sum above the minimum, number; and how many are not finite."""
-
-    low: float
-    high: float
-    above: float
-    finite: int
-    wrong: int
-
-
-class _Measured(NamedTuple):
-    """A frame's scale, what its pixels that are not finite become, and its finite pixels' sums."""
-
-    scale: Scale
-    fill: float
-    above: float
-    finite: int
-
-
 def _measured(pieces: Any) -> Any:
-    sums = _per_frame(_sum, _join_sums, pieces)
+    sums = _per_frame(sums_of, join_sums, pieces)
     chunks = sums.chunks
     if pieces.dtype.kind != "f":
-        return _map(functools.partial(_each, _scale), sums, chunks=chunks)
+        return _map(functools.partial(_each, measured_by), sums, chunks=chunks)
     # The exact median, digit by digit from the highest; frames of finite pixels pass through.
-    state = _map(functools.partial(_each, _begin), sums, chunks=chunks)
-    for place in reversed(range(0, 8 * pieces.dtype.itemsize, _DIGIT)):
-        state = _per_frame(functools.partial(_histogram, place), _narrow, pieces, state)
-    ends = functools.partial(_scale, dtype=pieces.dtype)
+    state = _map(functools.partial(_each, begin_median), sums, chunks=chunks)
+    for place in reversed(range(0, 8 * pieces.dtype.itemsize, DIGIT_BITS)):
+        state = _per_frame(functools.partial(histogram, place), narrow_median, pieces, state)
+    ends = functools.partial(measured_by, dtype=pieces.dtype)
     return _map(functools.partial(_each, ends), sums, state, chunks=chunks)
-
-
-def _sum(piece: Shaped[np.ndarray, "h w"]) -> _Sums:
-    if piece.dtype.kind != "f":
-        low = int(piece.min())
-        above = int(piece.sum(dtype=np.int64)) - piece.size * low
-        return _Sums(low, int(piece.max()), above, piece.size, 0)
-    finite = piece[np.isfinite(piece)].astype(np.float64)
-    if not finite.size:
-        return _Sums(math.inf, -math.inf, 0.0, 0, piece.size)
-    least = float(finite.min())
-    with np.errstate(over="ignore"):
-        total = float((finite - least).sum())
-    return _Sums(least, float(finite.max()), total, finite.size, piece.size - finite.size)
-
-
-def _join_sums(parts: list[_Sums]) -> _Sums:
-    low, high = min(part.low for part in parts), max(part.high for part in parts)
-    above = sum(part.above + part.finite * (part.low - low) for part in parts if part.finite)
-    finite, wrong = sum(part.finite for part in parts), sum(part.wrong for part in parts)
-    return _Sums(low, high, above, finite, wrong)
-
-
-def _scale(sums: _Sums, state: tuple[int, int] | None = None, dtype: Any = None) -> _Measured:
-    if not sums.finite:
-        return _Measured(Scale(0.0, 0.0), 0.0, 0.0, 0)
-    fill = sums.low if state is None else _value(state[0], dtype)
-    total = sums.above + sums.wrong * (fill - sums.low)
-    mean = total / (sums.finite + sums.wrong)
-    if not math.isfinite(mean):
-        low, high = sums.low, sums.high
-        raise ValueError(f"pixels from {low:g} to {high:g} are too far apart: divide them by 1e9")
-    return _Measured(Scale(float(sums.low), mean), fill, float(sums.above), sums.finite)
-
-
-def _begin(sums: _Sums) -> tuple[int, int] | None:
-    """No digits yet, and how many finite pixels lie below the median: of frames that need it."""
-    return (0, sums.finite // 2) if sums.wrong and sums.finite else None
-
-
-def _histogram(place: int, piece: np.ndarray, state: tuple[int, int] | None) -> Any:
-    """How often each next digit occurs among the pixels that begin with those found."""
-    if state is None:
-        return None
-    finite = piece[np.isfinite(piece)]
-    bits = finite.view(f"u{finite.itemsize}")
-    top = bits.dtype.type(1 << (8 * finite.itemsize - 1))
-    keys = np.where(bits & top, ~bits, bits | top)  # in the order of the floats
-    if place + _DIGIT < 8 * finite.itemsize:
-        keys = keys[keys >> (place + _DIGIT) == state[0]]
-    digits = (keys >> place) & (2**_DIGIT - 1)
-    return np.bincount(digits.astype(np.int64), minlength=2**_DIGIT)
-
-
-def _narrow(parts: list[Any], state: tuple[int, int] | None) -> tuple[int, int] | None:
-    if state is None:
-        return None
-    below = np.cumsum(sum(parts))
-    digit = int(np.searchsorted(below, state[1], side="right"))
-    return (state[0] << _DIGIT) | digit, state[1] - int(below[digit - 1] if digit else 0)
-
-
-def _value(key: int, dtype: np.dtype) -> float:
-    top = 1 << (8 * dtype.itemsize - 1)
-    bits = key ^ top if key & top else key ^ (2 * top - 1)
-    return float(np.array(bits, f"u{dtype.itemsize}").view(dtype))
 
 
 # --- pieces restored -------------------------------------------------------------------------
 
 
-def _filled(piece: Shaped[np.ndarray, "h w"], measured: _Measured, scale: Scale) -> Frame:
-    """A piece as what `emd.data.intensity` works on, whatever its frame's other pieces hold."""
-    wrong = ~np.isfinite(piece) if piece.dtype.kind == "f" else np.zeros((), bool)
-    if not wrong.any():
-        return Frame(piece, None, 0, scale, None)
-    pixels = piece.copy()
-    pixels[wrong] = measured.fill
-    return Frame(pixels, wrong, 0, scale, None)
-
-
 def _restored(padded: np.ndarray, measured: np.ndarray, *, model: Model) -> np.ndarray:
     """Normalised pieces restored, without the halo that they come with."""
     engine = restoring(model)
-    halo = engine.halo
-    height, width = padded.shape[-2:]
-    out = np.empty((*padded.shape[:-2], height - 2 * halo, width - 2 * halo), np.float32)
+    height, width = (side - 2 * engine.halo for side in padded.shape[-2:])
+    out = np.empty((*padded.shape[:-2], height, width), np.float32)
     for index in np.ndindex(out.shape[:-2]):
-        own = _of_frame(measured[index])
-        frame = _filled(padded[index], own, own.scale)
-        whole = np.empty((height, width), np.float32)
-        over_frames(engine, tiling_of(engine, (height, width), 1, None), [frame], whole[None])
-        out[index] = whole[halo:-halo, halo:-halo]
+        out[index] = restored(padded[index], _of_frame(measured[index]), engine)
     return out
-
-
-def _raw_sum(piece: np.ndarray, raw: np.ndarray, _: _Measured) -> float:
-    """The sum of a normalised result where pixels are finite."""
-    if piece.dtype.kind == "f":
-        return float(raw.sum(dtype=np.float64, where=np.isfinite(piece)))
-    return float(raw.sum(dtype=np.float64))
-
-
-def _correction(parts: list[float], measured: _Measured) -> float:
-    """What restores a frame's mean, in counts."""
-    return (measured.above - measured.scale.mean * sum(parts)) / max(measured.finite, 1)
 
 
 def _finished(
@@ -278,10 +173,7 @@ def _finished(
     """Pieces in counts again, of the type that they came in."""
     out = np.empty_like(pieces)
     for index in np.ndindex(pieces.shape[:-2]):
-        own = _of_frame(measured[index])
         shift = _of_frame(correction[0][index]) if correction else 0.0
-        scale = Scale(own.scale.minimum + shift, own.scale.mean)
-        frame = _filled(pieces[index], own, scale)
-        # the mean of the whole frame is in the scale already: that of a piece says nothing
-        finish(frame, raw[index].copy(), pieces[index], out[index], keep_mean=False)
+        own = _of_frame(measured[index])
+        finished(pieces[index], raw[index].copy(), own, shift, out[index])
     return out

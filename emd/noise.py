@@ -29,7 +29,10 @@ _SLOPE_ERRORS = 6.0  # a slope of fewer standard errors says nothing
 _CORRELATION_ERRORS = 4.0
 _CORRELATED = 0.05  # white noise on simulated scenes stays within it, up to 100 electrons a pixel
 _TOO_DARK = 0.1  # share of the blocks that may lie below the offset
+_NO_NOISE = 1e-12  # of the squared range: less than float32 resolves
 _MANY = 0.001  # share of the pixels: fewer change no mean
+_BESIDE = 5.0  # standard errors
+_TOO_CROOKED = 0.4  # share of the points that may lie beside the line
 _FEW, _CROWD = 8, 3  # pixels at the highest value, and how many times those at the next
 
 
@@ -82,11 +85,19 @@ class Sums(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """Variance as a function of the mean: slope, value at the image's mean, and their errors."""
+    """Variance as a function of the mean.
+
+    Attributes:
+      slope: in counts.
+      level: its value at the image's mean.
+      covariance: of the two.
+      beside: share of the points that lie clearly beside it.
+    """
 
     slope: float
     level: float
     covariance: Float[np.ndarray, "2 2"]
+    beside: float
 
 
 def measure(pixels: Shaped[np.ndarray, "h w"]) -> Sums:
@@ -122,10 +133,10 @@ def estimate(pixels: Shaped[np.ndarray, "h w"], *, black: float | None = None) -
 
     On 512x512 pixels of the scenes of `emd.data.simulate`, Poisson counts of 1 to 100 electrons a
     pixel, the noise is within 5 % of the truth, and the dose within 10 % where brightness varies by
-    more than 40 % of its mean, within 30 % (as `dose_error` says) where by more than 12 %.
-    Structure as fine as a pixel is noise to it, most of all the phase contrast of amorphous matter:
-    there the dose is half of the truth at 10 electrons a pixel, and less at more; so are other
-    scenes from 1000 electrons a pixel up.
+    more than 40 % of its mean, within 30 % where by more than 12 %; with less it may err by three
+    times the `dose_error`. Structure as fine as a pixel is noise to it, most of all the phase
+    contrast of amorphous matter: there the dose is half of the truth at 10 electrons a pixel, and
+    less at more; sharp edges have the same effect from 1000 electrons a pixel up.
 
     Args:
       pixels: intensities in any linear unit, of any real type; NaN and infinities are passed over.
@@ -143,10 +154,12 @@ def estimate(pixels: Shaped[np.ndarray, "h w"], *, black: float | None = None) -
         )
     blocks = sample(pixels, sums.high if sums.saturated else None)
     if len(blocks.mean) < _MIN_BLOCKS:
-        reason = "too small" if pixels.size < _SMALL_PX else "too little of it is not saturated"
+        reason = "too small" if pixels.size < _SMALL_PX else "too much of it is cut off"
         reason = f"{reason} to measure its noise: {_MIN_BLOCKS} blocks of 8x8 pixels are needed"
         return Noise(saturated=sums.saturated, warnings=(*warnings, reason))
     points = flattest(blocks)
+    if np.median(points.variance) <= _NO_NOISE * (sums.high - sums.low) ** 2:
+        return Noise(std=0.0, saturated=sums.saturated, warnings=(*warnings, "it has no noise"))
     if max(map(abs, points.correlation)) > max(_CORRELATED, _CORRELATION_ERRORS * points.error):
         warnings.append(
             "noise is correlated: interpolated or filtered image; the noise is larger than this, "
@@ -204,10 +217,10 @@ def _fault(line: _Line | None, blocks: Blocks, mean: float) -> str:
             "or noise is not that of electrons"
         )
     share = float(np.mean(blocks.mean < mean - line.level / line.slope))
-    if line.level <= 0 or share > _TOO_DARK:
+    if line.level <= 0 or share > _TOO_DARK or line.beside > _TOO_CROOKED:
         return (
-            f"{unknown}: noise falls faster than brightness, so the image is not linear in "
-            "electrons, or its noise was filtered"
+            f"{unknown}: noise does not grow in proportion to brightness, so the image is not "
+            "linear in electrons, or its noise was filtered"
         )
     return ""
 
@@ -235,7 +248,9 @@ def _fit(points: Points, centre: float) -> _Line | None:
             return None
     unit = np.array([middle / spread, middle])
     slope, level = found * unit
-    return _Line(float(slope), float(level), scatter**2 * inverse * np.outer(unit, unit))
+    covariance = scatter**2 * inverse * np.outer(unit, unit)
+    beside = np.mean(np.abs(misfit) > _BESIDE * points.misfit)
+    return _Line(float(slope), float(level), covariance, float(beside))
 
 
 def _percent(share: float) -> str:

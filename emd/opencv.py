@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _STRIP_PX = 2**20  # as much as the cache may hold, and enough to share out amon
 
 def is_quicker(width: int) -> bool:
     """Whether OpenCV is there, and both exact and faster than XLA for kernels of a width [px]."""
-    if width > _DIRECT_WITH_IPP_PX or importlib.util.find_spec("cv2") is None:
+    if width > _DIRECT_WITH_IPP_PX or not _is_there():
         return False
     return width <= _DIRECT_PX or bool(_opencv().ipp.useIPP())
 
@@ -57,6 +58,11 @@ def _normalise(
     put = for_device(strip.dtype, frame.scale, host=True).put
     share(lambda band: put(strip[band], out[band]), bands(*strip.shape))
     return out
+
+
+def _is_there() -> bool:
+    # one that another thread is importing has no spec yet
+    return "cv2" in sys.modules or importlib.util.find_spec("cv2") is not None
 
 
 def _opencv() -> Any:

@@ -267,7 +267,7 @@ def _make_report(model: Model, outcomes: list[Outcome]) -> Report:
         model=model.config.name,
         weights=fingerprint(model.variables),
         version=emd.__version__,
-        time=_now(),
+        time=now(),
         minimum=[outcome.minimum for outcome in outcomes],
         mean=[outcome.mean for outcome in outcomes],
         mean_correction=[outcome.mean_correction for outcome in outcomes],
@@ -278,7 +278,8 @@ def _make_report(model: Model, outcomes: list[Outcome]) -> Report:
     )
 
 
-def _now() -> str:
+def now() -> str:
+    """The time for a report: the clock's, or the one that SOURCE_DATE_EPOCH sets."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = datetime.now(UTC) if not epoch else datetime.fromtimestamp(int(epoch), UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,6 +10,7 @@ unless a better one is there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -149,11 +150,18 @@ def _facts_share(config: Config, share: float) -> float:
 
 def _teacher_weights(config: Config, name: str) -> str | None:
     """Return the fingerprint of a set's teacher on the shelf; None where it is missing."""
+    teacher = zoo.teacher_of(name)
     try:
-        teacher = checkpoint.load(zoo.teacher_of(name), root=config.checkpoints)
+        place = (Path(config.checkpoints or checkpoint.shipped()) / teacher / "weights").stat()
     except FileNotFoundError:
         return None
-    return checkpoint.fingerprint(teacher.variables)
+    return _fingerprint(teacher, config.checkpoints, (place.st_ino, place.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=16)
+def _fingerprint(name: str, root: str | None, written: tuple[int, int]) -> str:
+    """Return a model's fingerprint, read once: weights are replaced as a folder, never changed."""
+    return checkpoint.fingerprint(checkpoint.load(name, root=root).variables)
 
 
 def _train(

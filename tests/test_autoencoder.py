@@ -180,7 +180,7 @@ def test_bfloat16_keeps_weights_statistics_and_images_in_float32(model):
             variables["params"]
         )
         assert {leaf.dtype for leaf in jax.tree.leaves((mse, y, new, grads))} == {jnp.dtype("f4")}
-        latent = module.apply(variables, x, method="encode")
+        latent = jax.jit(lambda x: module.apply(variables, x, method="encode"))(x)
         assert latent.dtype == jnp.float32
         return float(mse), np.asarray(y), np.asarray(latent)
 

@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import tifffile
 
 import emd
 from emd import checkpoint, cli, zoo
@@ -27,17 +28,18 @@ def given(tmp_path):
 
 
 def fails(capsys, *arguments):
-    """The one line that the command ends with."""
+    """The one line that the command ends with, after that about the device."""
     assert cli.main([str(a) for a in arguments]) == 1
     captured = capsys.readouterr()
-    lines = captured.err.splitlines()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("device: ")]
     assert captured.out == ""
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     return lines[0]
 
 
-def test_denoise_writes_the_restored_micrograph_and_says_so(given, tmp_path, capsys):
+def test_denoise_writes_the_restored_micrograph_and_says_so(given, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     out = tmp_path / "out.tif"
     assert cli.main(["denoise", str(given), "-o", str(out), "--model", MODEL]) == 0
     line = capsys.readouterr().out
@@ -89,11 +91,11 @@ def test_each_bad_input_is_one_line_and_nothing_is_written(given, tmp_path, caps
     text.write_text("not a micrograph")
     cases = [
         ((tmp_path / "none.tif", "-o", out, "--model", MODEL), "none.tif: no such file"),
-        ((tmp_path, "-o", out, "--model", MODEL), "is a folder"),
+        ((tmp_path, "-o", out, "--model", MODEL), "is named like a file"),
         ((truncated, "-o", out, "--model", MODEL), "truncated"),
         ((empty, "-o", out, "--model", MODEL), "empty"),
         ((text, "-o", out, "--model", MODEL), "not a TIFF"),
-        ((given, "-o", tmp_path, "--model", MODEL), "is a folder"),
+        ((given, "-o", given, "--model", MODEL, "--overwrite"), "would replace it"),
         ((given, "-o", tmp_path / "no" / "out.tif", "--model", MODEL), "does not exist"),
         ((given, "-o", out, "--model", "tem_latent3"), "tem_latent4, tem_latent16"),
         (
@@ -113,7 +115,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(given, tmp_path, capsys, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(micrograph.tifffile, "imwrite", full)
+    monkeypatch.setattr(tifffile, "imwrite", full)
     line = fails(capsys, "denoise", given, "-o", tmp_path / "out.tif", "--model", MODEL)
     assert "out.tif" in line
     assert "No space left on device" in line
@@ -121,19 +123,22 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(given, tmp_path, capsys, mo
 
 
 def test_running_out_of_device_memory_says_what_to_do(given, tmp_path, capsys, monkeypatch):
-    from emd import restore
+    from emd import job
 
     def exhausted(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(restore, "restore", exhausted)
+    monkeypatch.setattr(job, "restore_file", exhausted)
     line = fails(capsys, "denoise", given, "-o", tmp_path / "out.tif", "--model", MODEL)
     assert "--tile smaller than 512" in line
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["denoise"], ["denoise", "a.tif"], ["denoise", "a", "-o", "b", "--tile", "0"], ["fly"]],
+    [
+        *([], ["fly"], ["denoise"], ["denoise", "a.tif"]),
+        *(["denoise", "a", "-o", "b", *bad] for bad in (["--tile", "0"], ["--frame", "-1"])),
+    ],
 )
 def test_arguments_that_make_no_sense_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:

@@ -12,25 +12,26 @@ import sys
 from collections.abc import Sequence
 
 import emd
-from emd.cli import denoise, export, models
+from emd.cli import compare, denoise, export, fit, info, models, preview
+from emd.cli.errors import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command with these arguments; by default, the program's."""
     arguments = _make_parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        code = arguments.run(arguments)  # None is 0
         sys.stdout.flush()
     except BrokenPipeError:  # as under `| head`: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError, MemoryError, ImportError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
         return 130
-    return 0
+    return int(code or 0)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -39,14 +40,6 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"emd {emd.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (denoise, models, export):
+    for command in (denoise, fit, info, preview, compare, models, export):
         command.add(commands)
     return parser
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = str(error) or type(error).__name__
-    return " ".join(text.split())

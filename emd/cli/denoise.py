@@ -1,32 +1,66 @@
-"""`emd denoise`: a micrograph in, a restored one out."""
+"""`emd denoise`: micrographs in, restored ones out."""
 
 from __future__ import annotations
 
 import argparse
-import time
+import sys
 from pathlib import Path
 
-from emd.cli import shelf
+from emd.cli import choice, shelf
 
-DEFAULT_MODEL = "temstem_latent16"
-_TILE_PX = 512
+DEFAULT_MODEL = choice.AUTO
+_EPILOG = """\
+examples:
+  emd denoise micrograph.dm4 -o restored.tif
+  emd denoise session/ -o restored/ --model stem_mlp1_w7
+  emd denoise 'session/**/*.mrc' -o restored/ --device cuda:1
+
+Given again the same command goes on where it was stopped: restored/emd-denoise.jsonl says what is
+done. Exit codes: 0 all done, 1 something failed, 2 the arguments make no sense, 130 interrupted.
+"""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Nothing; the parser then knows the command."""
     parser = commands.add_parser(
         "denoise",
-        help="restore a micrograph",
-        description="Restore a micrograph or stack of any size. Type, pixel size and "
+        help="restore micrographs",
+        description="Restore micrographs and stacks of any size. Format, type, pixel size and\n"
         "metadata are kept; what was done is added to the metadata.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", metavar="IN", help="a file of any format that README lists")
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to make")
+    parser.add_argument(
+        "inputs",
+        metavar="IN",
+        nargs="+",
+        help="files of any format that README lists, folders (with all below them), or patterns in "
+        "quotes, as in 'day1/**/*.dm4'",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="for one file, the file to make, else a folder: each result has the name of its input",
+    )
     parser.add_argument(
         "--model",
         metavar="NAME",
         default=DEFAULT_MODEL,
-        help="a name that `emd models` lists (default: %(default)s, for TEM and STEM alike)",
+        help="a name that `emd models` lists, or auto: for TEM, STEM or both by what each file "
+        "says (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--signal", metavar="NAME", help="which image of a file, by name or number (default: all)"
+    )
+    parser.add_argument(
+        "--frame", metavar="K", type=_count, help="which frame of a stack, from 0 (default: all)"
+    )
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="cpu, gpu, tpu, or one of several, as in cuda:1 (default: the fastest kind there is)",
     )
     parser.add_argument(
         "--tile",
@@ -35,8 +69,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="side of the pieces worked on at a time, in pixels: bounds the memory and does not "
         "change the result (default: what suits the model and the device)",
     )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a dask.distributed scheduler that shares out the work on Zarr archives, as in "
+        "tcp://host:8786 (default: this machine alone)",
+    )
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     shelf.add_option(parser)
     parser.set_defaults(run=_run)
 
@@ -48,42 +88,52 @@ def _pixels(text: str) -> int:
     return value
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    start = time.perf_counter()
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0: frames count from 0")
+    return value
+
+
+def _run(arguments: argparse.Namespace) -> int:
     # told before anything slow: a wrong name must not cost the time of reading the micrograph
     root = shelf.root(arguments)
 
-    from emd.data import micrograph
+    from emd.cli import batch, device, inputs, outputs, restoring, single
 
-    micrograph.check_output(Path(arguments.output), overwrite=arguments.overwrite)
+    output = Path(arguments.output)
+    gathered = inputs.gather(arguments.inputs, output)
+    is_folder = outputs.is_folder(arguments.output, is_single=gathered.is_single)
+    if not gathered.inputs:
+        for fault in gathered.faults:
+            print(f"error: {fault.name}: {fault.reason}", file=sys.stderr)
+        return 1
 
-    import jax
-
-    from emd import checkpoint
-    from emd.restore import restore
-
-    model = checkpoint.load(arguments.model, root=root)
-    given = micrograph.read(arguments.input)
-    try:
-        restored = restore(given, model, tile_px=arguments.tile, despike=arguments.despike)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        remedy = f"use a --tile smaller than {arguments.tile or _TILE_PX}"
-        raise MemoryError(f"{arguments.input}: out of memory on the device: {remedy}") from None
-    except ValueError as error:
-        raise ValueError(f"{arguments.input}: {error}") from None
-    micrograph.write(arguments.output, restored.micrograph, overwrite=arguments.overwrite)
-
-    report, device = restored.report, jax.devices()[0]
-    parts = [
-        f"{arguments.output}: {'x'.join(map(str, given.pixels.shape))} {given.dtype.name}",
-        f"{report.model} on {device.platform} ({device.device_kind})",
-        f"{time.perf_counter() - start:.1f} s",
-        f"{report.clipped_pixels} pixels clipped",
-    ]
-    if report.nonfinite_pixels:
-        parts.append(f"{report.nonfinite_pixels} not finite, kept")
-    if arguments.despike:
-        parts.append(f"{report.despiked_pixels} spikes replaced")
-    print(", ".join(parts) + "".join(f"; warning: {warning}" for warning in report.warnings))
+    options = restoring.Options(
+        arguments.model,
+        root,
+        arguments.signal,
+        arguments.frame,
+        arguments.tile,
+        arguments.despike,
+        arguments.scheduler,
+    )
+    restorer = restoring.Restorer(options)
+    if arguments.scheduler is not None:
+        restoring.check_archives([each.path for each in gathered.inputs])
+    source = gathered.inputs[0].path
+    if not is_folder:
+        single.check(source, output, arguments.signal, overwrite=arguments.overwrite)
+    chosen = device.select(arguments.device)
+    if arguments.model != choice.AUTO:
+        restorer.load(arguments.model)
+    name = device.describe(chosen)
+    print(f"device: {name}", file=sys.stderr)
+    warning = device.warning(chosen, arguments.device)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    sys.stderr.flush()
+    if is_folder:
+        return batch.Job(output, restorer, name, overwrite=arguments.overwrite).run(gathered)
+    print(single.restore(restorer, source, output, name, overwrite=arguments.overwrite))
+    return 0

@@ -34,10 +34,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     root = shelf.root(arguments)
 
-    from emd import checkpoint, zoo
+    from emd import checkpoint
 
     # told before the weights are read
-    target = exporting.check_target(arguments.to, zoo.find(arguments.model).family)
+    target = exporting.check_target(arguments.to, checkpoint.find(arguments.model).family)
     output = Path(arguments.output or f"{arguments.model}{target.suffix}")
     model = checkpoint.load(arguments.model, root=root)
     exporting.export(model, output, arguments.to, overwrite=arguments.overwrite)

@@ -32,12 +32,11 @@ def _run(arguments: argparse.Namespace) -> None:
             rows.append((name, f"not trained ({zoo.training_command(config)})", "", "", ""))
             continue
         card = cards[name]
-        size = f"{checkpoint.size_bytes(name, root=root) / 1000:.0f}"
-        full = zoo.FULL_SCHEDULE[config.family]
         if config.published:
             rows.append((name, "as printed", "-", "-", _mse(card)))
             continue
-        trained = f"{card.get('batches', '?')} of {full}"
+        size = f"{checkpoint.size_bytes(name, root=root) / 1000:.0f}"
+        trained = f"{card.get('batches', '?')} of {zoo.FULL_SCHEDULE[config.family]}"
         rows.append((name, trained, card.get("batch_size", "?"), size, _mse(card)))
     widths = [max(len(row[k]) for row in rows if row[2]) for k in range(5)]
     widths[0] = max(len(row[0]) for row in rows)

@@ -86,7 +86,7 @@ class Micrograph:
 def read(
     path: str | os.PathLike[str], *, signal: str | int | None = None, frame: int | None = None
 ) -> Micrograph:
-    """A micrograph from a file: TIFF, MRC, DM3/DM4, EMD, SER/EMI, hspy, zspy, BLO or NumPy's.
+    """A micrograph from a file: TIFF, MRC, DM, EMD, SER/EMI, hspy, zspy, Zarr, BLO or NumPy's.
 
     What the file is its first bytes say, then its suffix. Of 4-D data each pattern is a frame
     ("stack_shape" in the metadata says how they lie). One byte order: the machine's. Metadata is
@@ -97,7 +97,7 @@ def read(
     and from resolution per inch or cm (given in nm or µm) unless it is a common density for print.
 
     Args:
-      path: the file; of .zspy it may be a folder.
+      path: the file; of Zarr and .zspy it may be a folder.
       signal: which of its images, by name or by number from 0; may be left out for an only one.
       frame: which frame of a stack, from 0; the others are not read where the format allows it.
 
@@ -145,9 +145,9 @@ def check_output(path: Path, *, overwrite: bool, dtype: np.dtype[Any] | None = N
 def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bool = False) -> None:
     """Nothing; the file then holds all of the micrograph, or, after an error, what it held before.
 
-    MRC, hspy, zspy and .npy by suffix, else TIFF: ImageJ's, OME's or plain by dtype, see
-    `emd/data/tiff.py`. TIFF, hspy and zspy hold everything; MRC has no int32, uint32 and float64,
-    and makes uint8 uint16; .npy holds pixels only.
+    MRC, hspy, zspy, Zarr and .npy by suffix, else TIFF: ImageJ's, OME's or plain by dtype, see
+    `emd/data/tiff.py`. TIFF, hspy, zspy and Zarr hold everything; MRC has no int32, uint32 and
+    float64, and makes uint8 uint16; .npy holds pixels only.
 
     Args:
       path: the file to make; its folder must exist.

@@ -28,14 +28,32 @@ def replacing(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb+") as written:
                     os.fsync(written.fileno())
-        if target.is_dir():  # no system replaces a folder that is not empty
-            _remove(target)
-        temporary.replace(target)
+        if temporary.is_dir():
+            replace_folder(temporary, target)
+        else:
+            temporary.replace(target)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise OSError(error.errno, f"not written ({reason})", str(path)) from error
     finally:
         _remove(temporary)
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Nothing; `new` is then in `place`, and what was there is gone, or all is as it was."""
+    old = place.with_name(f".{place.name}-old")
+    if old.exists() and not place.exists():
+        os.rename(old, place)  # a kill came between the two renames below
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        os.rename(place, old)
+    try:
+        os.rename(new, place)
+    except OSError:
+        if old.exists():
+            os.rename(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -11,11 +11,9 @@ import numpy as np
 from emd.data import tiff
 from emd.data.calibration import Calibration
 from emd.data.contents import FormatError, check_frame
-from emd.data.formats import registry
+from emd.data.formats import ome_zarr, registry
 from emd.data.formats import signal as signal_
 from emd.data.formats.signal import Signal, Summary
-
-_ZARR = ("zarr.json", ".zgroup", ".zarray")  # one of them is in every folder that is a file
 
 
 class Source:
@@ -106,7 +104,7 @@ def signals(path: str | os.PathLike[str]) -> list[Summary]:
 
 @contextlib.contextmanager
 def _signals(path: Path) -> Iterator[list[Signal]]:
-    if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
+    if path.is_dir() and not any((path / name).is_file() for name in ome_zarr.METADATA_FILES):
         raise IsADirectoryError(f"{path}: is a folder, not a micrograph: name a file in it")
     kind = registry.kind_of(path)
     if kind != "tiff":

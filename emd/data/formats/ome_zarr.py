@@ -8,8 +8,6 @@ a chunk a frame, large frames in squares, compressed by zstd; our record is amon
 import contextlib
 import dataclasses
 import itertools
-import json
-import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,19 +16,11 @@ from typing import Any
 import numpy as np
 
 from emd.data import tiff
-from emd.data.calibration import NONE, Calibration
-from emd.data.formats import extras, hspy, original, record, signal, units
-from emd.data.tiff import Contents, FormatError
+from emd.data.contents import Contents, FormatError
+from emd.data.formats import extras, hspy, ngff, record, signal
 
 METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
-LEVEL = "0"
-"""Where the pixels of what we write lie."""
-
 _CHUNK_PX = 1024
-_WORDS = {
-    "nm": "nanometer", "Å": "angstrom", "µm": "micrometer", "pm": "picometer", "mm": "millimeter",
-    "cm": "centimeter", "m": "meter",
-}  # fmt: skip
 _MOST_AXES = 5  # of an OME-Zarr image
 _DAMAGE = (*tiff.DAMAGE, OSError, zipfile.BadZipFile)
 
@@ -149,13 +139,13 @@ def _stored(
         return (path / full).is_file() if names is None else full in names
 
     shape = tuple(array.shape)
-    placed = _placed(image, len(shape))
+    placed = ngff.placed(image, len(shape))
     ours = record.parse(attributes.get(record.NAME))
-    known, reason = _calibration(placed)
+    known, reason = ngff.calibration_of(placed)
     if ours is not None:
         known, metadata = record.settle(known, ours), ours["metadata"]
     else:
-        metadata = _metadata(title, attributes, placed, known[1])
+        metadata = ngff.metadata_of(title, attributes, placed, known[1])
         if len(shape) > 2 and set(shape[:-2]) == {1}:
             shape = shape[-2:]  # other programs always write five axes
     stored = Stored(
@@ -182,60 +172,6 @@ def _loader(stored: Stored) -> Callable[[int | None], np.ndarray]:
     return load
 
 
-# --- what NGFF says --------------------------------------------------------------------------
-
-
-def _placed(image: Mapping[str, Any], dimensions: int) -> dict[str, Any]:
-    """The axes, scale and offset of the full resolution; empty where NGFF says none.
-
-    Before 0.4 it had no scale, and axes, if at all, as letters.
-    """
-    axes = image.get("axes") or []
-    if len(axes) != dimensions or not all(isinstance(axis, dict) for axis in axes):
-        return {}
-    scale, offset = [1.0] * dimensions, [0.0] * dimensions
-    for change in (
-        *image["datasets"][0].get("coordinateTransformations", []),
-        *image.get("coordinateTransformations", []),
-    ):
-        if change.get("type") == "scale":
-            scale = [a * float(b) for a, b in zip(scale, change["scale"], strict=True)]
-            offset = [a * float(b) for a, b in zip(offset, change["scale"], strict=True)]
-        elif change.get("type") == "translation":
-            offset = [a + float(b) for a, b in zip(offset, change["translation"], strict=True)]
-    return {"axes": axes, "scale": scale, "offset": offset}
-
-
-def _calibration(placed: Mapping[str, Any]) -> tuple[Calibration, str]:
-    """Size of a pixel and its unit, and why the array holds no images, if it does not."""
-    if not placed:
-        return NONE, ""
-    rows, columns = placed["axes"][-2:]
-    if "channel" in (rows.get("type"), columns.get("type")):
-        return NONE, f"ends in the axes {rows.get('name')}, {columns.get('name')}: want y, x"
-    high, wide = placed["scale"][-2:]
-    return units.pixel_size(high, wide, rows.get("unit"), columns.get("unit")), ""
-
-
-def _metadata(
-    title: str, attributes: dict[str, Any], placed: Mapping[str, Any], unit: str
-) -> dict[str, Any]:
-    kept, dropped = original.thin(attributes)
-    axes = [
-        {"name": a.get("name"), "scale": s, "offset": o, "units": a.get("unit")}
-        for a, s, o in zip(*(placed.get(k, []) for k in ("axes", "scale", "offset")), strict=True)
-    ]
-    trees: dict[str, dict[str, Any]] = {"metadata": {}, "original_metadata": kept}
-    metadata = {
-        "title": title,
-        "mode": original.mode(trees, {}, unit),
-        "frames": original.frames(axes),
-        "original": kept,
-        "dropped": dropped,
-    }
-    return {key: value for key, value in metadata.items() if value}
-
-
 # --- writing ---------------------------------------------------------------------------------
 
 
@@ -249,38 +185,14 @@ def write(path: Path, contents: Contents) -> None:
     pixels, _ = hspy.layout(contents)
     if pixels.ndim > _MOST_AXES:
         pixels = contents.pixels
-    place = placing(pixels.shape, contents)
+    place = ngff.placing(pixels.shape, contents)
     chunks = (*(1,) * (pixels.ndim - 2), *(min(side, _CHUNK_PX) for side in pixels.shape[-2:]))
     path.mkdir()
     array = create(path, pixels.shape, pixels.dtype, chunks, None, place)
     with extras.quiet():
         for index in np.ndindex(pixels.shape[:-2]):
             array[index] = pixels[index]
-    describe(path, contents, place)
-
-
-def placing(shape: tuple[int, ...], contents: Contents) -> dict[str, Any]:
-    """Axes, scale and offset of pixels of a shape of up to five axes, as NGFF has them.
-
-    A stack runs along z where its step is known as a length, else along t: NGFF knows no other.
-    """
-    high, wide = contents.pixel_size or (1.0, 1.0)
-    names = {3: ["t"], 4: ["t", "c"], 5: ["t", "c", "z"]}.get(len(shape), [])
-    kinds = {"t": "time", "c": "channel", "z": "space"}
-    axes: list[dict[str, Any]] = [{"name": n, "type": kinds[n]} for n in names]
-    scale = [1.0] * len(names)
-    known = contents.metadata.get("frames")
-    if len(names) == 1 and isinstance(known, list) and len(known) == 1:
-        step, unit = known[0].get("scale"), units.spell(known[0].get("units"))
-        if unit in _WORDS and isinstance(step, int | float) and step > 0:
-            axes = [{"name": "z", "type": "space", "unit": _WORDS[unit]}]
-            scale = [float(step)]
-    for name in "yx":
-        axes.append({"name": name, "type": "space"})
-        if contents.pixel_size and contents.unit:
-            unit = units.spell(contents.unit)
-            axes[-1]["unit"] = _WORDS.get(unit, contents.unit)
-    return {"axes": axes, "scale": [*scale, high, wide], "offset": [0.0] * len(axes)}
+    ngff.describe(path, contents, place)
 
 
 def create(
@@ -300,7 +212,7 @@ def create(
     with extras.quiet():
         return zarr.create_array(
             folder,
-            name=LEVEL,
+            name=ngff.LEVEL,
             shape=shape,
             dtype=dtype,
             chunks=chunks,
@@ -311,40 +223,13 @@ def create(
         )
 
 
-def describe(
-    folder: Path, contents: Contents, place: Mapping[str, Any], more: Mapping[str, Any] | None = None
-) -> None:
-    """Nothing; the folder is then an OME-Zarr image of the array in it, with our record.
-
-    Raises:
-      ValueError: the metadata is not JSON.
-    """
-    text = record.text(contents)
-    title = contents.metadata.get("title")
-    changes: list[dict[str, Any]] = [{"type": "scale", "scale": place["scale"]}]
-    if any(place["offset"]):
-        changes.append({"type": "translation", "translation": place["offset"]})
-    image = {
-        "name": title if isinstance(title, str) and title else "image",
-        "axes": place["axes"],
-        "datasets": [{"path": LEVEL, "coordinateTransformations": changes}],
-    }
-    group = {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": {
-            "ome": {"version": "0.5", "multiscales": [image], **(more or {})},
-            record.NAME: text,
-        },
-    }
-    (folder / "zarr.json").write_text(json.dumps(group, indent=2), encoding="ascii")
+def array_of(folder: Path) -> Any:
+    """The array of an image that `create` made, to write to."""
+    zarr = extras.load("zarr")
+    with extras.quiet(), zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(folder / ngff.LEVEL, mode="r+")
 
 
 def chunk_file(folder: Path, array: Any, index: tuple[int, ...]) -> Path:
     """The file of a chunk, or shard, of what `create` made."""
-    return folder / LEVEL / array.metadata.encode_chunk_key(index)
-
-
-def frames(shape: tuple[int, ...]) -> int:
-    """How many images an array of a shape holds."""
-    return math.prod(shape[:-2])
+    return folder / ngff.LEVEL / array.metadata.encode_chunk_key(index)

@@ -2,12 +2,15 @@
 
 import contextlib
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from emd.data import tiff
-from emd.data.contents import Contents, FormatError
+from emd.data.contents import FormatError
 from emd.data.formats import arrays, hspy, mrc, ome_zarr, signal, vendor, zspy
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
@@ -134,14 +137,14 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
         source = vendor.opened(path, kind)
     try:
         with source as signals:
-            yield signals
+            yield list(signals)
     except FormatError:
         raise
     except vendor.damage() as error:
         raise vendor.explain(error, kind) from None
 
 
-def check_writable(suffix: str, contents: Contents) -> None:
+def check_writable(suffix: str, dtype: np.dtype[Any]) -> None:
     """Nothing.
 
     Raises:
@@ -150,4 +153,4 @@ def check_writable(suffix: str, contents: Contents) -> None:
     if suffix in READ_ONLY:
         raise ValueError(f"{suffix} can be read but not written: name the output .tif")
     if WRITERS.get(suffix) is mrc.write:
-        mrc.check(contents)
+        mrc.check(dtype)

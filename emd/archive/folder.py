@@ -1,0 +1,193 @@
+"""Owns the folder of a job: whose it is, what is made of it at the end, and what was done.
+
+The archive is made in it, beside the marks, and takes its place when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import emd
+from emd.apply import restoring
+from emd.archive import marks
+from emd.archive.grid import Job, groups, numbers
+from emd.archive.units import IMAGE
+from emd.checkpoint import Model, fingerprint, replacing
+from emd.data.contents import Contents
+from emd.data.formats import ngff, ome_zarr
+from emd.data.formats import signal as signal_
+from emd.data.replacing import replace_folder
+from emd.restore import Report, now, with_history
+
+UNIT_PX = 2**22
+WHOLE_PX = 2**26
+LISTED_FRAMES = 10_000
+"""Archives of more frames keep no list of each frame's minimum, mean and correction."""
+
+_LISTED_WARNINGS = 100
+_JOB = "job.json"
+
+
+def sweep(part: Path) -> None:
+    """Nothing; what a job left that was killed when its archive was in place already is gone."""
+    if (part / _JOB).is_file() and not (part / IMAGE).is_dir():
+        shutil.rmtree(part)
+
+
+def begun(
+    part: Path,
+    source: Path,
+    number: int,
+    stored: ome_zarr.Stored,
+    model: Model,
+    tile_px: int | None,
+    *,
+    despike: bool,
+) -> Job:
+    """A job that goes on in its folder, or begins there.
+
+    Raises:
+      ValueError: the folder is of another job, or of none.
+    """
+    array = stored.array
+    identity = {
+        "source": _digest(source, array.path),
+        "array": array.path,
+        "shape": list(array.shape),
+        "dtype": stored.dtype.name,
+        "grid": list(array.shards or array.chunks),
+        "model": model.config.name,
+        "weights": fingerprint(model.variables),
+        "version": emd.__version__,
+        "despike": despike,
+    }
+    if part.exists():
+        settings = _resumed(part, identity)
+    else:
+        if tile_px is None and model.config.family == "autoencoder":
+            # by free memory: a run that goes on is to give the same bytes
+            tile_px = restoring(model).tile[0]
+        settings = {"tile_px": tile_px, "unit_px": UNIT_PX, "whole_px": WHOLE_PX}
+        with replacing(part) as work:
+            (work / IMAGE).mkdir()
+            dtype = signal_.narrowed(stored.dtype).newbyteorder("=")
+            shape, place = tuple(array.shape), _place(stored)
+            ome_zarr.create(work / IMAGE, shape, dtype, array.chunks, array.shards, place)
+            marks.put(work / _JOB, json.dumps({"job": identity, "settings": settings}).encode())
+    token = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return Job(
+        token,
+        source.resolve(),
+        number,
+        part,
+        model.config.name,
+        str(identity["weights"]),
+        tuple(array.shards or array.chunks),
+        despike,
+        **settings,
+    )
+
+
+def _resumed(part: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    try:
+        known = json.loads((part / _JOB).read_text())
+        then = dict(known["job"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{part}: is no unfinished archive of emd: move it away") from None
+    for name, value in identity.items():
+        if then.get(name) != value:
+            shown = "" if name == "source" else f" ({then.get(name)}, not {value})"
+            raise ValueError(
+                f"{part}: was begun with another {name}{shown}: go on with that, or remove the "
+                "folder to start anew"
+            )
+    return dict(known["settings"])
+
+
+def _digest(source: Path, array: str) -> str:
+    """Of what says what the source is, and when that was written; its pixels may be too many."""
+    digest = hashlib.sha256()
+    files = [source]
+    if source.is_dir():
+        names = (*ome_zarr.METADATA_FILES, ".zattrs")
+        files = [folder / n for folder in {source: 0, source / array: 0} for n in names]
+    for file in files:
+        if file.is_file():
+            digest.update(f"{file.name} {file.stat().st_mtime_ns}".encode())
+            digest.update(b"" if file is source else file.read_bytes())
+    return digest.hexdigest()
+
+
+def _place(stored: ome_zarr.Stored) -> dict[str, Any]:
+    shape = tuple(stored.array.shape)
+    return stored.image or ngff.placing(shape, _contents(stored, stored.metadata))
+
+
+def _contents(stored: ome_zarr.Stored, metadata: dict[str, Any]) -> Contents:
+    dtype = signal_.narrowed(stored.dtype).newbyteorder("=")
+    pixels = np.broadcast_to(np.zeros((), dtype), tuple(stored.array.shape))  # takes no memory
+    return Contents(pixels, *stored.calibration, metadata)
+
+
+def finish(job: Job, stored: ome_zarr.Stored, report: Report, output: Path) -> None:
+    """Nothing; the archive then has its metadata and its place, and the job's folder is gone."""
+    kept = stored.metadata.get("original")
+    kept = kept if isinstance(kept, dict) else {}
+    channels = {k: v for k, v in (kept.get("ome") or kept).items() if k == "omero"}
+    metadata = with_history(stored.metadata, report)
+    ngff.describe(job.folder / IMAGE, _contents(stored, metadata), _place(stored), channels)
+    with (job.folder / IMAGE / "zarr.json").open("rb+") as file:
+        os.fsync(file.fileno())
+    replace_folder(job.folder / IMAGE, output.resolve())
+    shutil.rmtree(job.folder)
+
+
+def report_of(job: Job, stored: ome_zarr.Stored, model: Model) -> Report:
+    """What was done to all frames; lists of each only where they are not too long."""
+    shape = tuple(stored.array.shape)
+    is_listed = stored.frames <= LISTED_FRAMES
+    length = stored.frames if is_listed else 0
+    minimum, mean, correction = ([0.0] * length for _ in range(3))
+    clipped = nonfinite = spikes = 0
+    warnings: list[str] = []
+    for k, group in enumerate(groups(shape, job)):
+        found = marks.read_mark(job, k)
+        clipped += found["clipped_pixels"]
+        nonfinite += found["nonfinite_pixels"]
+        spikes += found["despiked_pixels"]
+        frames = numbers(group, shape) if is_listed or found["warnings"] else []
+        warnings += [_of_archive(text, frames, stored.frames) for text in found["warnings"]]
+        for at, frame in enumerate(frames if is_listed else []):
+            minimum[frame], mean[frame] = found["minimum"][at], found["mean"][at]
+            correction[frame] = found["mean_correction"][at]
+    if len(warnings) > _LISTED_WARNINGS:
+        more = len(warnings) - _LISTED_WARNINGS
+        warnings = [*warnings[:_LISTED_WARNINGS], f"and {more} more like these"]
+    return Report(
+        model=model.config.name,
+        weights=job.weights,
+        version=emd.__version__,
+        time=now(),
+        minimum=minimum,
+        mean=mean,
+        mean_correction=correction,
+        clipped_pixels=clipped,
+        nonfinite_pixels=nonfinite,
+        despiked_pixels=spikes,
+        warnings=warnings,
+    )
+
+
+def _of_archive(warning: str, frames: list[int], count: int) -> str:
+    """A warning about a frame of a unit, with the number that the frame has in the archive."""
+    match = re.fullmatch(r"frame (\d+): (.*)", warning, re.DOTALL)
+    number, text = (int(match[1]), match[2]) if match else (0, warning)
+    return f"frame {frames[number]}: {text}" if count > 1 else text

@@ -1,0 +1,39 @@
+"""Owns `--model auto`: which model suits a micrograph, by what its file says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+AUTO = "auto"
+_MODELS = {
+    "STEM": ("stem_mlp1_w7", "the file says STEM"),
+    "TEM": ("tem_mlp1_w7", "the file says TEM"),
+}
+_OTHERWISE = ("temstem_mlp1_w7", "the file does not say whether TEM or STEM")
+_NO_MODEL = "no model was trained on diffraction: name one with --model to insist"
+
+
+class Choice(NamedTuple):
+    """A model's name, and why it was chosen, to follow "as"; no reason where somebody named it."""
+
+    model: str
+    reason: str = ""
+
+
+def choose(metadata: Mapping[str, Any], unit: str) -> Choice:
+    """The model for a micrograph of these metadata.
+
+    Args:
+      metadata: as `emd.data.micrograph.read` gives it: "mode" is "STEM", "TEM", "diffraction".
+      unit: of its pixel size; a reciprocal one, as in "1/nm", is a diffraction pattern's.
+
+    Raises:
+      ValueError: it is a diffraction pattern.
+    """
+    mode = metadata.get("mode")
+    if mode == "diffraction":
+        raise ValueError(f"the file says diffraction, and {_NO_MODEL}")
+    if unit.startswith("1/") or unit.endswith(("^-1", "⁻¹")):
+        raise ValueError(f"pixels are measured in {unit}, and {_NO_MODEL}")
+    return Choice(*_MODELS.get(str(mode), _OTHERWISE))

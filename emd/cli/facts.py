@@ -1,0 +1,130 @@
+"""Owns the facts of a file that `emd info` tells: of its images, as JSON holds them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from emd.data.micrograph import Micrograph
+
+_FORMATS = {
+    "tiff": "TIFF",
+    "mrc": "MRC",
+    "dm": "DigitalMicrograph",
+    "emd": "EMD",
+    "tia": "SER/EMI",
+    "blo": "BLO",
+    "hspy": "HyperSpy hspy",
+    "zspy": "HyperSpy zspy",
+    "npy": "NumPy npy",
+    "npz": "NumPy npz",
+    "zarr": "Zarr",
+}
+_MEDIAN_PX = 2**22  # of larger images the median is that of about as many pixels, evenly spaced
+
+
+def describe(
+    path: Path, *, signal: str | None = None, frame: int = 0, black: float | None = None
+) -> dict[str, Any]:
+    """What there is to say of a file, as JSON holds it; of a stack one frame is read.
+
+    Args:
+      path: the file.
+      signal: by name or number; all without.
+      frame: of a stack.
+      black: counts that no electron makes.
+
+    Raises:
+      OSError, ValueError: what `emd.data.micrograph.read` raises.
+    """
+    from emd.data import micrograph
+    from emd.data.formats import registry
+
+    found = micrograph.signals(path)
+    kind = registry.kind_of(path)
+    told = []
+    for place, summary in enumerate(found):
+        if signal not in (None, summary.name, str(place)):
+            continue
+        facts: dict[str, Any] = {
+            "signal": place,
+            "name": summary.name,
+            "shape": list(summary.shape),
+            "dtype": summary.dtype,
+        }
+        is_stack = len(summary.shape) > 2
+        if summary.fault:
+            facts["fault"] = summary.fault
+        else:
+            image = micrograph.read(path, signal=place, frame=frame if is_stack else None)
+            facts |= {"frame": frame} if is_stack else {}
+            facts |= _calibration(image) | _counts(image, black)
+        told.append(facts)
+    if not told:
+        micrograph.read(path, signal=signal)  # says which signals there are
+    return {
+        "file": str(path),
+        "format": _FORMATS.get(kind, kind),
+        "signals_in_file": len(found),
+        "signals": told,
+    }
+
+
+def _calibration(image: Micrograph) -> dict[str, Any]:
+    """What the file says of the image."""
+    height, width = image.pixels.shape[-2:]
+    facts: dict[str, Any] = {}
+    if image.pixel_size is not None:
+        high, wide = image.pixel_size
+        facts = {
+            "pixel_size": [high, wide],
+            "unit": image.unit,
+            "field_of_view": [high * height, wide * width],
+        }
+    kept = {name: image.metadata.get(name) for name in ("mode", "title", "acquisition", "emd")}
+    return facts | {name: value for name, value in kept.items() if value}
+
+
+def _counts(image: Micrograph, black: float | None) -> dict[str, Any]:
+    """What the pixels say."""
+    from emd import noise
+
+    pixels = image.pixels.reshape(image.pixels.shape[-2:])
+    sums = noise.measure(pixels)
+    estimate = noise.estimate(pixels, black=black)
+    facts: dict[str, Any] = {
+        "nonfinite_pixels": pixels.size - sums.finite,
+        "saturated_pixels": round(sums.saturated * sums.finite),
+        "noise": {name: value for name, value in estimate._asdict().items() if name != "saturated"},
+    }
+    area = _square_angstroms(image)
+    if estimate.dose is not None and area is not None:
+        facts["noise"]["dose_per_square_angstrom"] = estimate.dose / area
+    if sums.finite:
+        middle = _median(pixels)
+        facts["counts"] = {"min": sums.low, "median": middle, "mean": sums.mean, "max": sums.high}
+    return facts
+
+
+def _median(pixels: np.ndarray) -> float:
+    import numpy as np
+
+    step = math.ceil(math.sqrt(pixels.size / _MEDIAN_PX))
+    some = pixels[::step, ::step]
+    some = some[np.isfinite(some)]
+    # an image whose few finite pixels all lie between the places
+    return float(np.median(some)) if some.size else float(np.median(pixels[np.isfinite(pixels)]))
+
+
+def _square_angstroms(image: Micrograph) -> float | None:
+    """The area of a pixel on the specimen, where its size is one there."""
+    from emd.data.formats import units
+
+    size = units.angstroms((image.pixel_size, image.unit))
+    if size is None or image.metadata.get("mode") == "diffraction":
+        return None
+    return size[0] * size[1]

@@ -1,0 +1,229 @@
+"""Owns one restoration: which model, what came of it, and how that is told.
+
+Imports jax: to be imported where a command runs, not where its arguments are read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+
+from emd import checkpoint, job
+from emd.checkpoint import Model
+from emd.cli import choice
+from emd.cli.choice import Choice
+from emd.data import micrograph
+from emd.data.formats import registry
+from emd.restore import Report
+
+_TILE_PX = 512
+
+
+class Options(NamedTuple):
+    """What was asked for.
+
+    Attributes:
+      model: a model's name, or "auto".
+      root: the folder of models; None for those shipped.
+      signal: which of a file's images; None for all.
+      frame: which frame of a stack; None for all.
+      tile_px: side of the pieces worked on at a time; None for what suits.
+      despike: replace isolated hot pixels first.
+      scheduler: address of a dask scheduler, for archives; None for this machine.
+    """
+
+    model: str
+    root: Path | None = None
+    signal: str | None = None
+    frame: int | None = None
+    tile_px: int | None = None
+    despike: bool = False
+    scheduler: str | None = None
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """Those that decide what comes out: not the tile, which changes no more than rounding."""
+        return {"signal": self.signal, "frame": self.frame, "despike": self.despike}
+
+
+class Outcome(NamedTuple):
+    """What was done to one micrograph: its shape and type, how, by which model, in what time.
+
+    Attributes:
+      shape: of its pixels.
+      dtype: of its pixels.
+      report: see `emd.restore.Report`.
+      choice: which model, and why.
+      seconds: that it took.
+      note: what else there is to tell.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    report: Report
+    choice: Choice
+    seconds: float
+    note: str = ""
+
+    def line(self, output: Path, device: str) -> str:
+        """The same in a line."""
+        report = self.report
+        why = f", as {self.choice.reason}," if self.choice.reason else ""
+        parts = [
+            f"{output}: {'x'.join(map(str, self.shape))} {self.dtype}",
+            f"{report.model}{why} on {device}",
+            f"{self.seconds:.1f} s",
+            f"{report.clipped_pixels} pixels clipped",
+        ]
+        if report.nonfinite_pixels:
+            parts.append(f"{report.nonfinite_pixels} not finite, kept")
+        if report.despiked_pixels:
+            parts.append(f"{report.despiked_pixels} spikes replaced")
+        if self.note:
+            parts.append(self.note)
+        return ", ".join(parts) + "".join(f"; warning: {warning}" for warning in report.warnings)
+
+    def facts(self) -> dict[str, Any]:
+        """The same for a record."""
+        names = ("model", "weights", "version", "clipped_pixels", "nonfinite_pixels")
+        told = {
+            name: getattr(self.report, name) for name in (*names, "despiked_pixels", "warnings")
+        }
+        return {
+            **told,
+            "why": self.choice.reason,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def check_archives(sources: Sequence[Path]) -> None:
+    """Nothing: a scheduler shares out the chunks of archives, and no other work.
+
+    Raises:
+      OSError: one of the sources cannot be read.
+      ValueError: one of them is no archive.
+    """
+    for source in sources:
+        if registry.kind_of(source) != "zarr":
+            raise ValueError(f"{source}: --scheduler is for Zarr archives: leave it out")
+
+
+def _archives() -> ModuleType:
+    try:
+        return importlib.import_module("emd.archive")
+    except ModuleNotFoundError as error:
+        needs = "pip install 'emd-micrograph[scale]' lets Zarr be restored chunk by chunk"
+        raise ImportError(f"{error.name} is not installed: {needs}") from None
+
+
+class Restorer:
+    """Restores one file after another; each model is loaded once."""
+
+    def __init__(self, options: Options) -> None:
+        """Knows the options; no model is loaded yet.
+
+        Raises:
+          ValueError: no model has that name.
+        """
+        self.options = options
+        if options.model != choice.AUTO:
+            checkpoint.find(options.model)
+        self._models: dict[str, tuple[Model, str]] = {}
+
+    def load(self, name: str) -> tuple[Model, str]:
+        """A model and the fingerprint of its weights.
+
+        Raises:
+          OSError, ValueError: what `emd.checkpoint.load` raises.
+        """
+        if name not in self._models:
+            model = checkpoint.load(name, root=self.options.root)
+            self._models[name] = model, checkpoint.fingerprint(model.variables)
+        return self._models[name]
+
+    def choose(self, source: Path, signal: str | None) -> Choice:
+        """The model for a file: the one named, or the one that suits it.
+
+        Raises:
+          OSError, ValueError: it cannot be read, or none suits it.
+        """
+        if self.options.model != choice.AUTO:
+            return Choice(self.options.model)
+        with micrograph.opened(source, signal=signal) as given:
+            _, unit = given.calibration
+            return choice.choose(given.metadata, unit)
+
+    def restore(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        signal: str | None,
+        overwrite: bool,
+        progress: Callable[[float], None],
+    ) -> Outcome:
+        """What was done; the output then holds the restored file.
+
+        Raises:
+          OSError, ValueError: what `emd.job.restore_file` raises.
+          MemoryError: there is too little of it, here or on the device; the message has a remedy.
+        """
+        start = time.perf_counter()
+        chosen = self.choose(source, signal)
+        model, _ = self.load(chosen.model)
+        try:
+            made = self._restored(source, output, model, signal, overwrite, progress)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            remedy = f"use a --tile smaller than {self.options.tile_px or _TILE_PX}"
+            raise MemoryError(f"{source}: out of memory on the device: {remedy}") from None
+        shape, dtype, report, note = made
+        return Outcome(shape, dtype, report, chosen, time.perf_counter() - start, note)
+
+    def _restored(
+        self,
+        source: Path,
+        output: Path,
+        model: Model,
+        signal: str | None,
+        overwrite: bool,
+        progress: Callable[[float], None],
+    ) -> tuple[tuple[int, ...], str, Report, str]:
+        asked = self.options
+        is_archive = output.suffix.lower() == ".zarr" and registry.kind_of(source) == "zarr"
+        if is_archive and asked.frame is None:
+            archive = _archives()
+            done = archive.restore_archive(
+                source,
+                output,
+                model,
+                signal=signal,
+                scheduler=asked.scheduler,
+                tile_px=asked.tile_px,
+                despike=asked.despike,
+                overwrite=overwrite,
+                progress=progress,
+            )
+            note = f"{done.found} of {done.units} pieces were done before" if done.found else ""
+            return done.shape, done.dtype, done.report, note
+        whole = job.restore_file(
+            source,
+            output,
+            model,
+            signal=signal,
+            frame=asked.frame,
+            tile_px=asked.tile_px,
+            despike=asked.despike,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        return whole.shape, whole.dtype, whole.report, ""

@@ -1,0 +1,68 @@
+"""`emd fit`: a model of one's own from one file, used by the other commands, or a clear refusal."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from emd import cli
+from emd.data import micrograph
+from emd.data.micrograph import Micrograph
+
+
+@pytest.fixture
+def exposure(tmp_path: pathlib.Path) -> pathlib.Path:
+    rows, columns = np.mgrid[:128, :128]
+    truth = 40 + 15 * np.sin(rows * 0.4) * np.sin(columns * 0.4)
+    path = tmp_path / "one.tif"
+    counts = np.random.default_rng(0).poisson(truth).astype(np.uint16)
+    micrograph.write(path, Micrograph(counts, (0.1, 0.1), "nm"))
+    return path
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_a_fitted_kernel_is_a_model_like_any_other(tmp_path, exposure, capsys):
+    model = tmp_path / "monday"
+    assert run("fit", exposure, "-o", model, "--width", 5) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{model}: 5x5 kernel; use it: the squared error falls by ")
+    assert told.endswith(f"restore with: emd denoise {exposure} -o OUT --model {model}\n")
+    assert run("denoise", exposure, "-o", tmp_path / "out.tif", "--model", model) == 0
+    restored = micrograph.read(tmp_path / "out.tif")
+    assert restored.metadata["emd"][0]["model"] == "monday"
+    assert restored.pixels.std() < micrograph.read(exposure).pixels.std()
+    assert run("export", model, "--to", "csv", "-o", tmp_path / "k.csv") == 0
+    assert len((tmp_path / "k.csv").read_text().splitlines()) >= 5
+
+
+def test_names_and_places_are_checked_before_any_work(tmp_path, exposure, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, reason in [
+        (("-o", "tem_kernel_w3"), "name of a model of the zoo"),
+        (("-o", "one.tif"), "exists already"),
+        (("-o", "no/where"), "its folder does not exist"),
+        (("-o", "m", "--width", 4), "odd number from 3 to 15"),
+        (("-o", "m", "--noise", -1), "at least 0"),
+    ]:
+        assert run("fit", "one.tif", *arguments) == 1
+        error = capsys.readouterr().err
+        assert reason in error
+        assert error.count("\n") == 1
+    assert run("fit", "one.tif", "-o", "m", "--width", 3) == 0
+    assert "--model ./m\n" in capsys.readouterr().out
+    assert run("fit", "one.tif", "-o", "m", "--width", 3) == 1
+    assert run("fit", "one.tif", "-o", "m", "--width", 3, "--overwrite") == 0
+
+
+def test_a_filtered_image_gets_no_kernel(tmp_path, exposure, capsys):
+    given = micrograph.read(exposure)
+    pixels = given.pixels.astype(np.float32)
+    blurred = (pixels + np.roll(pixels, 1, 0) + np.roll(pixels, 1, 1)) / 3
+    path = tmp_path / "blurred.tif"
+    micrograph.write(path, Micrograph(blurred))
+    assert run("fit", path, "-o", tmp_path / "m") == 1
+    assert "do not use a kernel: noise is correlated" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
