@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from emd import checkpoint, zoo
 from emd.data import simulate as simulators
+from emd.fit import fit
 from emd.models import pixelwise, published
 from emd.restore import denoise
 from experiments import simulate
@@ -39,6 +40,7 @@ SUFFIXES = (
 )  # fmt: skip
 """Models that are scored, without their domain: the ends and the middle of each family."""
 
+OWN = "fit"  # in place of size and weights where each scene has a kernel fitted to itself
 SCORED_DOMAINS = ("tem", "stem")
 
 COLUMNS = {
@@ -107,6 +109,8 @@ def measure_all(root: Path, *, side_px: int, seeds: int) -> Tables:
         for name in scored:
             tables["gains"] += gains(checkpoint.load(name, root=root), scenes)
             bar.update()
+        for domain in SCORED_DOMAINS:
+            tables["gains"] += gains(domain, scenes)
         for name in answering:
             tables["levels"] += level_rows(checkpoint.load(name, root=root))
             bar.update()
@@ -160,17 +164,25 @@ def stale(tables: Tables, root: Path) -> list[str]:
             if name not in prints:
                 prints[name] = checkpoint.fingerprint(checkpoint.load(name, root=root).variables)
         due = {(name, prints[name]) for name in there}
-        wrong |= {name for name, _ in due ^ {(row["model"], row["weights"]) for row in rows}}
+        listed = {(row["model"], row["weights"]) for row in rows if row["weights"] != OWN}
+        wrong |= {name for name, _ in due ^ listed}
     return sorted(wrong)
 
 
-def gains(model: checkpoint.Model, scenes: dict[tuple[str, float], list[Scene]]) -> list[table.Row]:
-    """Return a model's gain for each kind of scene of its domain and each dose: mean and least."""
+def gains(
+    model: checkpoint.Model | str, scenes: dict[tuple[str, float], list[Scene]]
+) -> list[table.Row]:
+    """Return a model's gain for each kind of scene of its domain and each dose: mean and least.
+
+    For the name of a domain, those of kernels fitted to each scene by itself.
+    """
     rows = []
+    domain = model if isinstance(model, str) else model.config.domain
     for (kind, dose), same in scenes.items():
-        if kind not in kinds_of(model.config.domain):
+        if kind not in kinds_of(domain):
             continue
-        found = [gain_db(scene, denoise(scene.noisy, model)) for scene in same]
+        models = [fit(s.noisy, name=OWN).model if isinstance(model, str) else model for s in same]
+        found = [gain_db(s, denoise(s.noisy, m)) for s, m in zip(same, models, strict=True)]
         rows.append(
             {
                 **_identity(model),
@@ -282,5 +294,7 @@ def _mean_gain(scenes: Sequence[Scene], images: Sequence[Image]) -> float:
     return float(np.mean([gain_db(*both) for both in zip(scenes, images, strict=True)]))
 
 
-def _identity(model: checkpoint.Model) -> table.Row:
+def _identity(model: checkpoint.Model | str) -> table.Row:
+    if isinstance(model, str):
+        return {"model": f"{model}_{OWN}", "weights": OWN}
     return {"model": model.config.name, "weights": checkpoint.fingerprint(model.variables)}

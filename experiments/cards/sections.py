@@ -35,7 +35,8 @@ root-mean-square error of 10 % of that mean."""
 _GAINS = """\
 By how much a restoration is closer to the truth than its input, in dB of squared error: 3 dB
 halve it. **Negative: further from the truth than the noisy micrograph.** Simulated scenes with
-Poisson noise at so many mean counts a pixel, mean of several of each kind."""
+Poisson noise at so many mean counts a pixel, mean of several of each kind. `tem_fit` and
+`stem_fit` are no models of ours: there `emd fit` makes a kernel of each scene, from that alone."""
 
 _LEVELS = """\
 *Contrast* is how much of a small difference in level about the mean a model passes on; the other
@@ -77,7 +78,9 @@ def gain_tables(rows: Rows, suffixes: Sequence[str], shown: str) -> str:
     ]  # fmt: skip
     by_size = [
         (f"`{name}`", *(_gain(mean_gain(gains, name, dose)) for dose in doses))
-        for name in (f"{domain}_{s}" for domain in measure.SCORED_DOMAINS for s in suffixes)
+        for name in (
+            f"{domain}_{s}" for domain in measure.SCORED_DOMAINS for s in (*suffixes, measure.OWN)
+        )
         if any(model == name for model, _, _ in gains)
     ]
     heads = [f"{dose} counts" for dose in doses]
