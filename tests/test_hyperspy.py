@@ -60,3 +60,29 @@ def test_what_hyperspy_writes_opens_here(signal, tmp_path):
     assert (opened.pixel_size, opened.unit) == ((0.5, 0.25), "nm")
     assert opened.metadata["title"] == "grain"
     assert [(a["name"], a["scale"], a["units"]) for a in opened.metadata["frames"]] == [*AXES[:2]]
+
+
+OFFSETS = (1.0, -60.0, -3.0, 4.0)
+
+
+def test_offsets_of_all_axes_survive(signal, tmp_path):
+    for axis, offset in zip(signal.axes_manager._axes, OFFSETS, strict=True):
+        axis.offset = offset
+    signal.save(tmp_path / "a.hspy")
+    opened = micrograph.read(tmp_path / "a.hspy")
+    assert opened.metadata["origin"] == [-3.0, 4.0]
+    for name in ("b.hspy", "b.zspy"):
+        micrograph.write(tmp_path / name, opened)
+        again = hs.load(tmp_path / name)
+        assert [a.offset for a in again.axes_manager._axes] == list(OFFSETS)
+        assert axes(again) == list(AXES)
+
+
+def test_a_crop_made_in_hyperspy_has_its_own_origin(signal, tmp_path):
+    micrograph.write(tmp_path / "a.hspy", Micrograph(noisy()[0, 0], (0.5, 0.25), "nm"))
+    cropped = hs.load(tmp_path / "a.hspy").isig[4:20, 6:30]
+    cropped.axes_manager.signal_axes.set(units="nm")
+    cropped.save(tmp_path / "b.hspy")
+    opened = micrograph.read(tmp_path / "b.hspy")
+    assert opened.metadata["origin"] == [3.0, 1.0]
+    np.testing.assert_array_equal(opened.pixels, noisy()[0, 0, 6:30, 4:20])

@@ -267,3 +267,29 @@ def test_without_the_package_one_line(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match=r"emd-micrograph\[io\]"):
         micrograph.write(pathlib.Path(tmp_path, "b.zarr"), Micrograph(pixels((5, 7))))
     assert not (tmp_path / "b.zarr").exists()
+
+
+def test_the_origin_is_a_translation(tmp_path):
+    frames = [{"name": "depth", "scale": 2.0, "offset": -7.0, "units": "nm"}]
+    metadata = {"origin": [-3.0, 4.5], "frames": frames}
+    value = Micrograph(pixels((2, 5, 7)), (0.5, 0.25), "Å", metadata)
+    micrograph.write(tmp_path / "a.zarr", value)
+    (told,) = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["ome"]["multiscales"]
+    assert told["datasets"][0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [-7.0, -3.0, 4.5]},
+    ]
+    assert micrograph.read(tmp_path / "a.zarr") == value
+
+
+def test_others_translations_and_one_changed_since(tmp_path):
+    axes = [axis("y", "micrometer"), axis("x", "nanometer")]
+    more = [{"type": "translation", "translation": [0.1, -7.0]}]
+    image(tmp_path / "a.zarr", pixels((4, 4)), axes, [0.002, 3.0], coordinateTransformations=more)
+    found = micrograph.read(tmp_path / "a.zarr")
+    assert (found.unit, found.metadata["origin"]) == ("nm", [100.0, -7.0])
+    micrograph.write(tmp_path / "b.zarr", found)
+    assert micrograph.read(tmp_path / "b.zarr") == found
+    text = (tmp_path / "b.zarr/zarr.json").read_text()
+    (tmp_path / "b.zarr/zarr.json").write_text(text.replace("100.0,\n", "150.0,\n"))
+    assert micrograph.read(tmp_path / "b.zarr").metadata["origin"] == [150.0, -7.0]

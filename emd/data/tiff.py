@@ -63,7 +63,8 @@ def _logged_errors() -> Iterator[list[str]]:
         # A vendor's private tag that cannot be parsed harms no pixel; one past the end is lost.
         is_harmless = "TiffTag" in message and "invalid value offset" not in message
         if record.levelno >= logging.ERROR and not is_harmless:
-            errors.append(" ".join(message.split()))
+            # it begins with tifffile's name for its own object
+            errors.append(" ".join(message.rpartition("> ")[2].split()))
         return False
 
     logger.addFilter(keep)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emd.data.contents import Contents
-from emd.data.formats import extras, record
+from emd.data.formats import extras, original, record
 
 # rosettasciio asks what wrote the signal, to read versions before 1.0 in their own way.
 PACKAGE = {"package": "emd", "package_version": "2"}
@@ -31,7 +31,10 @@ def layout(contents: Contents) -> tuple[np.ndarray, list[dict[str, Any]]]:
         known = [{"name": "frame"}] * (pixels.ndim - 2)
     high, wide = size or (1.0, 1.0)
     units = unit if size else ""
-    rows, columns = ({"name": n, "scale": s, "units": units} for n, s in (("y", high), ("x", wide)))
+    # Without a pixel size its unit is not known.
+    top, left = original.stated_origin(metadata) if size else (0.0, 0.0)
+    rows = {"name": "y", "scale": high, "offset": top, "units": units}
+    columns = {"name": "x", "scale": wide, "offset": left, "units": units}
     first = {
         "_type": "UniformDataAxis",
         "is_binned": False,
@@ -74,13 +77,13 @@ def write(path: Path, contents: Contents) -> None:
     """
     text = record.text(contents).encode("ascii")
     # As an array: HDF5 takes no text of over 64 kB as an attribute.
-    original = {record.NAME: np.frombuffer(text, np.uint8)}
+    tags = {record.NAME: np.frombuffer(text, np.uint8)}
     pixels, axes = layout(contents)
     described = {
         "data": pixels,
         "axes": axes,
         "metadata": metadata(contents),
-        "original_metadata": original,
+        "original_metadata": tags,
         "learning_results": {},
         "models": {},
         "attributes": {"_lazy": False, "ragged": False},

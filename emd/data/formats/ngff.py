@@ -50,20 +50,26 @@ def calibration_of(placed: Mapping[str, Any]) -> tuple[Calibration, str]:
     return units.pixel_size(high, wide, rows.get("unit"), columns.get("unit")), ""
 
 
-def metadata_of(
-    title: str, attributes: dict[str, Any], placed: Mapping[str, Any], unit: str
-) -> dict[str, Any]:
-    """What a micrograph's metadata are of an image that is not ours."""
-    kept, dropped = original.thin(attributes)
-    axes = [
+def axes_of(placed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The axes as the other formats have them: "name", "scale", "offset", "units"."""
+    return [
         {"name": a.get("name"), "scale": s, "offset": o, "units": a.get("unit")}
         for a, s, o in zip(*(placed.get(k, []) for k in ("axes", "scale", "offset")), strict=True)
     ]
+
+
+def metadata_of(
+    title: str, attributes: dict[str, Any], placed: Mapping[str, Any], known: Calibration
+) -> dict[str, Any]:
+    """What a micrograph's metadata are of an image that is not ours."""
+    kept, dropped = original.thin(attributes)
+    axes = axes_of(placed)
     trees: dict[str, dict[str, Any]] = {"metadata": {}, "original_metadata": kept}
     metadata = {
         "title": title,
-        "mode": original.mode(trees, {}, unit),
+        "mode": original.mode(trees, {}, known[1]),
         "frames": original.frames(axes),
+        "origin": original.origin(axes, known),
         "original": kept,
         "dropped": dropped,
     }
@@ -80,19 +86,21 @@ def placing(shape: tuple[int, ...], contents: Contents) -> dict[str, Any]:
     names = ["t", "c", "z"][:count] if count <= 3 else [f"axis{k}" for k in range(count)]
     kinds = {"t": "time", "c": "channel", "z": "space"}
     axes: list[dict[str, Any]] = [{"name": n, "type": kinds.get(n, "custom")} for n in names]
-    scale = [1.0] * len(names)
+    scale, offset = [1.0] * len(names), [0.0] * len(names)
     known = contents.metadata.get("frames")
     if len(names) == 1 and isinstance(known, list) and len(known) == 1:
         step, unit = known[0].get("scale"), units.spell(known[0].get("units"))
         if unit in _WORDS and isinstance(step, int | float) and step > 0:
             axes = [{"name": "z", "type": "space", "unit": _WORDS[unit]}]
-            scale = [float(step)]
+            scale, offset = [float(step)], [original.finite(known[0].get("offset"))]
     for name in "yx":
         axes.append({"name": name, "type": "space"})
         if contents.pixel_size and contents.unit:
             unit = units.spell(contents.unit)
             axes[-1]["unit"] = _WORDS.get(unit, contents.unit)
-    return {"axes": axes, "scale": [*scale, high, wide], "offset": [0.0] * len(axes)}
+    # Without a pixel size its unit is not known.
+    first = original.stated_origin(contents.metadata) if contents.pixel_size else (0.0, 0.0)
+    return {"axes": axes, "scale": [*scale, high, wide], "offset": [*offset, *first]}
 
 
 def describe(

@@ -17,7 +17,7 @@ import numpy as np
 
 from emd.data import tiff
 from emd.data.contents import Contents, FormatError
-from emd.data.formats import extras, hspy, ngff, record, signal
+from emd.data.formats import extras, hspy, ngff, original, record, signal
 
 METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 _CHUNK_PX = 1024
@@ -143,9 +143,10 @@ def _stored(
     ours = record.parse(attributes.get(record.NAME))
     known, reason = ngff.calibration_of(placed)
     if ours is not None:
-        known, metadata = record.settle(known, ours), ours["metadata"]
+        stated, known = known, record.settle(known, ours)
+        metadata = original.settle_origin(ours["metadata"], ngff.axes_of(placed), stated, known)
     else:
-        metadata = ngff.metadata_of(title, attributes, placed, known[1])
+        metadata = ngff.metadata_of(title, attributes, placed, known)
         if len(shape) > 2 and set(shape[:-2]) == {1}:
             shape = shape[-2:]  # other programs always write five axes
     stored = Stored(

@@ -2,12 +2,14 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from emd.data import tiff
+from emd.data.calibration import Calibration
 from emd.data.formats import units
 
 _MAX_CHARACTERS = 20_000  # of one text: longer ones are thumbnails and copies of the rest
@@ -99,6 +101,65 @@ def frames(axes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for axis in axes[:-2]
     ]
     return kept if any(units.spell(axis["units"]) for axis in kept) else []
+
+
+def origin(axes: Sequence[Mapping[str, Any]], known: Calibration) -> list[float]:
+    """Where the first pixel lies, [y, x] in the pixel size's unit; empty at 0 or where unknown.
+
+    Args:
+      axes: the file's, with "scale" and "offset"; the last two are the image's.
+      known: its calibration, whose unit need not be the axes' own.
+    """
+    found = []
+    for axis, side in zip(axes[-2:], known[0] or (), strict=False):
+        scale = abs(finite(axis.get("scale")))
+        factor = side / scale if scale else 0.0
+        offset = finite(axis.get("offset"))
+        # To 15 digits where the unit changes, exactly where it does not; never -0.
+        found.append(offset if factor == 1 else finite(float(f"{offset * factor:.15g}")))
+    return [place + 0.0 for place in found] if any(found) else []
+
+
+def finite(value: Any) -> float:
+    """The value if it is a finite number, else 0."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) <= sys.float_info.max else 0.0
+
+
+def stated_origin(metadata: Mapping[str, Any]) -> tuple[float, float]:
+    """The metadata's "origin", or (0, 0) where it is not two finite numbers."""
+    pair = metadata.get("origin")
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return 0.0, 0.0
+    found = finite(pair[0]), finite(pair[1])
+    # One bad number spoils both: a place known along one axis only is none.
+    return found if found == tuple(pair) else (0.0, 0.0)
+
+
+def settle_origin(
+    metadata: dict[str, Any],
+    axes: Sequence[Mapping[str, Any]],
+    stated: Calibration,
+    known: Calibration,
+) -> dict[str, Any]:
+    """A record's metadata, with the origin that the file states if that is another: a crop's.
+
+    Args:
+      metadata: the record's.
+      axes: the file's.
+      stated: the calibration that the file states; where it states none, the record's origin holds.
+      known: what that and the record's amount to.
+    """
+    if stated[0] is None or known[0] is None:
+        return metadata
+    now = origin(axes, known)
+    pairs = zip(now or (0.0, 0.0), stated_origin(metadata), known[0], strict=True)
+    if all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-5 * side) for a, b, side in pairs):
+        return metadata
+    kept = {key: value for key, value in metadata.items() if key != "origin"}
+    return kept | ({"origin": now} if now else {})
 
 
 def _mapping(signal: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, Any]]]:

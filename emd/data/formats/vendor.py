@@ -111,14 +111,33 @@ def _signal(found: dict[str, Any], name: str, kind: str) -> signal.Signal:
     if data.ndim == 2 and [_axis_name(a) for a in axes] == ["x", "y"]:
         # rosettasciio turns the axes of Berkeley's files round; these were in order.
         data, axes = data.T, axes[::-1]
+    if kind == "tia":
+        axes = [_placed(axis) for axis in axes]
     calibration = NONE if reason or len(axes) < 2 else _calibration(axes[-2], axes[-1], kind)
-    metadata = _metadata(found, name, calibration[1], kind)
+    metadata = _metadata(found, axes, name, calibration, kind)
     ours = record.parse(found["original_metadata"].get(record.NAME))
     if ours is not None:
-        calibration, metadata = record.settle(calibration, ours), ours["metadata"]
+        stated, calibration = calibration, record.settle(calibration, ours)
+        metadata = original.settle_origin(ours["metadata"], axes, stated, calibration)
     return signal.Signal(
         name, tuple(data.shape), data.dtype, _loader(data), calibration, metadata, reason
     )
+
+
+def _placed(axis: dict[str, Any]) -> dict[str, Any]:
+    """An axis of SER: rosettasciio turns its scale into nm or 1/nm, and leaves the offset in SI.
+
+    Known by its size in pixels, a thousand million times off, should it once turn both.
+    """
+    if axis.get("units") not in ("nm", "1 / nm") or not axis.get("scale"):
+        return axis
+    offset = float(axis.get("offset") or 0.0)
+    pixels = abs(offset / axis["scale"])
+    if pixels < 1e-3:
+        offset *= _METRE_IN_NM
+    elif pixels > 1e6:
+        offset /= _METRE_IN_NM
+    return axis | {"offset": offset}
 
 
 def _axis_name(axis: Mapping[str, Any]) -> str:
@@ -138,14 +157,17 @@ def _calibration(rows: Mapping[str, Any], columns: Mapping[str, Any], kind: str)
     return units.pixel_size(high, wide, rows.get("units"), unit)
 
 
-def _metadata(found: dict[str, Any], name: str, unit: str, kind: str) -> dict[str, Any]:
+def _metadata(
+    found: dict[str, Any], axes: list[dict[str, Any]], name: str, known: Calibration, kind: str
+) -> dict[str, Any]:
     kept, dropped = original.thin(found["original_metadata"])
     acquired = original.acquisition(found)
     metadata = {
         "title": name,
-        "mode": original.mode(found, acquired, unit),
+        "mode": original.mode(found, acquired, known[1]),
         "acquisition": acquired,
-        "frames": original.frames(found["axes"]),
+        "frames": original.frames(axes),
+        "origin": original.origin(axes, known),
         "original": kept,
         "dropped": dropped,
     }

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from emd.data.calibration import Calibration
 from emd.data.contents import Contents, FormatError
 from emd.data.formats import extras, hspy, original, record, signal, units
 
@@ -89,10 +90,11 @@ def _signal(names: list[str], get: _Get, group: str, name: str) -> signal.Signal
     trees = {
         kind: _tree(names, get, f"{group}/{kind}") for kind in ("metadata", "original_metadata")
     }
-    metadata = _metadata(trees, axes, name, known[1])
+    metadata = _metadata(trees, axes, name, known)
     ours = record.parse(trees["original_metadata"].get(record.NAME))
     if ours is not None:
-        known, metadata = record.settle(known, ours), ours["metadata"]
+        stated, known = known, record.settle(known, ours)
+        metadata = original.settle_origin(ours["metadata"], axes, stated, known)
     return signal.Signal(
         name, shape, dtype, _loader(get, f"{group}/data", array), known, metadata, reason
     )
@@ -116,16 +118,17 @@ def _tree(names: list[str], get: _Get, group: str) -> dict[str, Any]:
 
 
 def _metadata(
-    trees: dict[str, dict[str, Any]], axes: list[dict[str, Any]], name: str, unit: str
+    trees: dict[str, dict[str, Any]], axes: list[dict[str, Any]], name: str, known: Calibration
 ) -> dict[str, Any]:
     acquired = original.acquisition(trees)
     kept, dropped = original.thin(trees["original_metadata"])
     tree, gone = original.thin(trees["metadata"])
     metadata = {
         "title": name,
-        "mode": original.mode(trees, acquired, unit),
+        "mode": original.mode(trees, acquired, known[1]),
         "acquisition": acquired,
         "frames": original.frames(axes),
+        "origin": original.origin(axes, known),
         "original": kept,
         "hyperspy": tree,
         "dropped": [*dropped, *(f"hyperspy.{path}" for path in gone)],
