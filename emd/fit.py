@@ -27,9 +27,8 @@ from emd.zoo import ModelConfig
 _LEAST_GAIN_DB = 0.5  # below it a filter's risks outweigh it
 _RING = 0.04  # cycles a pixel
 _RING_CELLS = 500  # fewer, and the least of the rings falls short of the noise by chance
-_NOISE_ERROR = 0.05  # of its variance where it was measured; it adds to the error that is left
+_NOISE_ERROR = 0.05  # of its variance; it adds to the error that is left
 _LEAST_LIKELIHOOD = -0.01  # a pixel: worse by 2 % of the error than the mean of its neighbours
-_LEAST_ERROR = 1e-3  # of the noise: no 15x15 window averages more than 225 pixels
 _RIDGE = 1e-9  # of the variance: keeps noiseless images solvable
 
 
@@ -69,8 +68,8 @@ class Fit(NamedTuple):
       reason: why, in one line.
       noise: what the image told of its noise.
       gain_db: by how much the squared error falls at least, measured on the half of the image that
-        each kernel was not fitted to; None where the noise is not known. Where the noise was
-        measured, 5 % of its variance count as error, so that no more than 13 dB can be told.
+        each kernel was not fitted to; None where the noise is not known. 5 % of its variance count
+        as error, since it is not known any better, so no more than 13 dB can be told.
       likelihood: of a pixel of the other half given its window, above that given the mean of its
         eight neighbours, in natural units a pixel.
     """
@@ -125,8 +124,8 @@ def fit(
     gain = None
     if variance > 0:
         errors = [_error(test, wiener(own, variance), variance) for own, test in pairs]
-        doubt = 0.0 if noise_std is not None else _NOISE_ERROR
-        gain = -10 * math.log10(max(float(np.mean(errors)) / variance, _LEAST_ERROR) + doubt)
+        least = max(float(np.mean(errors)) / variance, 0.0)
+        gain = -10 * math.log10(least + _NOISE_ERROR)
     model = _model(name, best, wiener(whole, variance))
     verdict, reason = _judge(noise, whole, gain, likelihood)
     return Fit(model, verdict, reason, noise, gain, likelihood)
@@ -179,13 +178,14 @@ def _judge(noise: Noise, whole: Moments, gain: float | None, likelihood: float) 
     wrong = [warning for warning in noise.warnings if "correlated" in warning]
     if wrong:
         return "do not use", wrong[0]
+    if noise.std == 0:
+        return "no gain", "it is free of noise"
     if noise.std is None or gain is None:
-        reason = noise.warnings[0] if noise.warnings else "no noise was found"
-        return "do not use", f"{reason}: give its standard deviation"
+        return "do not use", f"{noise.warnings[0]}: give the noise's standard deviation"
     if likelihood < _LEAST_LIKELIHOOD:
         return "do not use", "what it learnt from one half does not hold for the other"
     if noise.std**2 > (1 + _NOISE_ERROR) * _residual(whole, _blind(whole)):
-        return "do not use", "the noise is said to be larger than pixels differ from their windows"
+        return "do not use", "its noise seems larger than pixels differ from their windows"
     if gain < _LEAST_GAIN_DB:
         return (
             "no gain",
@@ -205,17 +205,25 @@ def _model(name: str, width: int, weights: Float[np.ndarray, " k"]) -> Model:
 
 
 def autocovariance(x: Float[np.ndarray, "h w"], reach: int) -> Float[np.ndarray, "lags lags"]:
-    """The mean product of pixels at each distance up to `reach`, over the pairs that there are.
+    """The mean product of pixels at each distance up to `reach`, of an image with a faded border.
 
-    Row and column `reach` are distance 0. By Fourier transforms, padded so that nothing wraps.
+    Row and column `reach` are distance 0. Fading, and taken for 0 beyond, the image is whole:
+    matrices of these products are positive, so that no kernel seems to predict better than it can.
+    By Fourier transforms, padded so that nothing wraps.
     """
+    fade = np.outer(*(_fade(side, 2 * reach) for side in x.shape))
     size = [fft.next_fast_len(side + reach, real=True) for side in x.shape]
-    spectrum = fft.rfft2(x, size, workers=cores())
+    spectrum = fft.rfft2(x * fade, size, workers=cores())
     power = spectrum.real**2 + spectrum.imag**2
     sums = fft.irfft2(power, size, workers=cores())
     lags = np.arange(-reach, reach + 1)
-    pairs = np.outer(*(np.maximum(side - np.abs(lags), 1) for side in x.shape))
-    return np.asarray(sums[np.ix_(lags, lags)] / pairs)
+    return np.asarray(sums[np.ix_(lags, lags)] / (fade**2).sum())
+
+
+def _fade(side: int, width: int) -> Float[np.ndarray, " side"]:
+    """1, but for a smooth rise and fall of a width [px] at the ends."""
+    place = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    return np.sin(np.pi / 2 * np.minimum(place / min(width, side / 2), 1)) ** 2
 
 
 def moments(x: Float[np.ndarray, "h w"], width: int) -> Moments:

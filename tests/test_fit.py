@@ -34,11 +34,14 @@ def correlate(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def test_the_autocovariance_is_that_of_plain_sums():
     x = np.random.default_rng(1).standard_normal((13, 17))
     found = fit.autocovariance(x, 3)
+    rise = np.sin(np.pi / 2 * (np.arange(6) + 0.5) / 6) ** 2
+    fade = np.outer(np.r_[rise, 1, rise[::-1]], np.r_[rise, np.ones(5), rise[::-1]])
+    x, whole = x * fade, (fade**2).sum()
     for down in range(4):
         for right in range(4):
             product = x[: 13 - down, : 17 - right] * x[down:, right:]
-            assert found[3 + down, 3 + right] == pytest.approx(product.mean())
-            assert found[3 - down, 3 - right] == pytest.approx(product.mean())
+            assert found[3 + down, 3 + right] == pytest.approx(product.sum() / whole)
+            assert found[3 - down, 3 - right] == pytest.approx(product.sum() / whole)
 
 
 @pytest.mark.parametrize("width", [3, 7])
@@ -69,8 +72,23 @@ def test_it_restores_and_says_by_how_much():
     assert gain > 6
     assert gain - 5 < found.gain_db < gain + 1
     exact = fit.fit(x, name="own", noise_std=float(np.sqrt(truth.mean())))
-    assert exact.gain_db == pytest.approx(gain, abs=1.5)
+    assert gain - 3 < exact.gain_db < gain
     assert found.likelihood > 0.02
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strong_smooth_contrast_is_no_trap(seed):
+    """Contrast far above the noise: what is told is true, and products stay positive."""
+    rows, columns = np.mgrid[:200, :230]
+    truth = 500 + 300 * np.sin(columns / 9) * np.cos(rows / 11)
+    x = np.random.default_rng(seed).poisson(truth).astype(float)
+    found = fit.fit(x, name="own")
+    restored = denoise(x, found.model)
+    gain = 10 * np.log10(np.mean((x - truth) ** 2) / np.mean((restored - truth) ** 2))
+    assert found.verdict == "use it"
+    assert 3 < found.gain_db < gain
+    gram = fit.moments(x - x.mean(), 15).gram
+    assert np.linalg.eigvalsh(gram).min() > 0
 
 
 def test_gain_and_offset_change_no_weight():
@@ -87,7 +105,7 @@ def test_a_turned_image_has_the_same_moments(turn):
     plain, turned = fit.moments(x, 9), fit.moments(turn(x), 9)
     np.testing.assert_allclose(turned.gram, plain.gram)
     np.testing.assert_allclose(turned.moment, plain.moment)
-    np.testing.assert_allclose(fit.moments(x, 9).narrowed(5).gram, fit.moments(x, 5).gram)
+    np.testing.assert_array_equal(plain.narrowed(5).gram, plain.gram[:6, :6])
 
 
 def test_the_floor_of_the_spectrum_is_the_noise_whatever_is_above_it():

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import emd
 from emd.cli import compare, denoise, export, fit, info, models, preview
@@ -18,6 +19,9 @@ from emd.cli.errors import one_line
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command with these arguments; by default, the program's."""
+    for name in ("stdout", "stderr"):  # closed by the caller, who does not want to be told
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  as long as the process
     arguments = _make_parser().parse_args(argv)
     try:
         code = arguments.run(arguments)  # None is 0
@@ -29,9 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("error: interrupted; nothing was written", file=sys.stderr)
+        print(f"error: interrupted; {_left(arguments)}", file=sys.stderr)
         return 130
     return int(code or 0)
+
+
+def _left(arguments: argparse.Namespace) -> str:
+    part = Path(f"{getattr(arguments, 'output', None)}.part")  # of an archive
+    if part.is_dir():
+        return f"{part} holds what is done: the same command goes on from there"
+    return "nothing was written"
 
 
 def _make_parser() -> argparse.ArgumentParser:

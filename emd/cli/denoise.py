@@ -48,8 +48,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--model",
         metavar="NAME",
         default=DEFAULT_MODEL,
-        help="a name that `emd models` lists, or auto: for TEM, STEM or both by what each file "
-        "says (default: %(default)s)",
+        help="a name that `emd models` lists, the folder of a model that `emd fit` made, or auto: "
+        "for TEM, STEM or both by what each file says (default: %(default)s)",
     )
     parser.add_argument(
         "--signal", metavar="NAME", help="which image of a file, by name or number (default: all)"
@@ -82,20 +82,34 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _pixels(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1: give a number of pixels")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is below 0: frames count from 0")
     return value
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: give a whole one") from None
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    from emd.cli import progress
+
+    with progress.patient():
+        return _denoise(arguments)
+
+
+def _denoise(arguments: argparse.Namespace) -> int:
     # told before anything slow: a wrong name must not cost the time of reading the micrograph
     root = shelf.root(arguments)
 

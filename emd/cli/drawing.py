@@ -272,7 +272,8 @@ def _binned(
         part = slice(row * step, (row + 1) * step), slice(0, width * step)
         strip = image[part].astype(np.float64)
         if other is not None:
-            strip = strip - other[part]
+            with np.errstate(invalid="ignore"):  # infinity less infinity
+                strip = strip - other[part]
         columns = np.arange(width) * step
         sums = np.add.reduceat(strip, columns, axis=1).sum(axis=0)
         sizes = np.diff(np.append(columns, strip.shape[1]))

@@ -21,7 +21,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         epilog=f"targets:\n{targets}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a name that `emd models` lists")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a name that `emd models` lists, or the folder of a model that `emd fit` made",
+    )
     parser.add_argument("--to", metavar="TARGET", required=True, help="one of those below")
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the file to make (default: MODEL and a suffix, here)"

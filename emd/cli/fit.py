@@ -55,8 +55,10 @@ def _run(arguments: argparse.Namespace) -> None:
     place = Path(arguments.output)
     if place.name in zoo.KNOWN:
         raise ValueError(f"{place}: is the name of a model of the zoo: choose another")
-    if place.exists() and not (arguments.overwrite and checkpoint.is_there(place)):
-        raise FileExistsError(f"{place}: exists already: give --overwrite to replace a model")
+    if place.exists() and not checkpoint.is_there(place):
+        raise FileExistsError(f"{place}: exists already, and is no model: choose another name")
+    if place.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{place}: exists already: give --overwrite to replace the model")
     if not place.resolve().parent.is_dir():
         raise FileNotFoundError(f"{place}: its folder does not exist: make it first")
     with micrograph.opened(arguments.input, signal=arguments.signal, frame=arguments.frame) as file:

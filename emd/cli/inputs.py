@@ -83,7 +83,9 @@ def _is_one(name: str) -> bool:
 
 def _stands_for(name: str, output: Path) -> Iterator[Input | Fault]:
     path = Path(name)
-    if is_file(path):
+    if not name:  # an unset variable of the shell is not the folder that it runs in
+        yield Fault("''", "is empty: give the name of a file or folder")
+    elif is_file(path):
         yield Input(path, PurePath(Path(os.path.abspath(path)).name))
     elif path.is_dir():
         yield from _search(path, [path], output)

@@ -24,6 +24,8 @@ def is_folder(output: str, *, is_single: bool) -> bool:
     Raises:
       ValueError: it has to be a folder, but is a file or named like one.
     """
+    if not output:
+        raise ValueError("OUT is empty: name a file or folder")
     path = Path(output)
     separators = (os.sep, os.altsep) if os.altsep else (os.sep,)
     if path.is_dir() and not path.name.lower().endswith(micrograph.FOLDER_SUFFIXES):

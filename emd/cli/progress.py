@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
 _DELAY_S = 0.5  # what is done sooner needs no bar
+
+
+class _Patient:
+    """A stream that nobody may be reading any more."""
+
+    def __init__(self, stream: Any) -> None:
+        """Passes on what it is told."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """How much was told, or would have been."""
+        with self._unless_closed():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+        with self._unless_closed():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:  # what is told from now on goes nowhere, at the end as well
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """Lets a job go on when nobody reads what it tells, as under `| head`: its record has all."""
+    out, errors = (cast(TextIO, _Patient(stream)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        yield
 
 
 class Bar:

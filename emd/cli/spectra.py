@@ -25,7 +25,8 @@ def spectrum(
         part = slice(top, top + rows), slice(left, left + columns)
         tile = before[part].astype(np.float64)
         if after is not None:
-            tile = tile - after[part]
+            with np.errstate(invalid="ignore"):  # infinity less infinity
+                tile = tile - after[part]
         is_finite = np.isfinite(tile)
         mean = tile[is_finite].mean() if is_finite.any() else 0.0
         tile = np.where(is_finite, tile - mean, 0.0)

@@ -145,9 +145,9 @@ def check_output(path: Path, *, overwrite: bool, dtype: np.dtype[Any] | None = N
 def write(path: str | os.PathLike[str], micrograph: Micrograph, *, overwrite: bool = False) -> None:
     """Nothing; the file then holds all of the micrograph, or, after an error, what it held before.
 
-    MRC, hspy, zspy, Zarr and .npy by suffix, else TIFF: ImageJ's, OME's or plain by dtype, see
-    `emd/data/tiff.py`. TIFF, hspy, zspy and Zarr hold everything; MRC has no int32, uint32 and
-    float64, and makes uint8 uint16; .npy holds pixels only.
+    MRC, hspy, zspy, Zarr and .npy by suffix, TIFF also without one: ImageJ's, OME's or plain by
+    dtype, see `emd/data/tiff.py`. TIFF, hspy, zspy and Zarr hold everything; MRC has no int32,
+    uint32 and float64, and makes uint8 uint16; .npy holds pixels only.
 
     Args:
       path: the file to make; its folder must exist.

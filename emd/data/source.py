@@ -27,7 +27,7 @@ class Source:
       metadata: what else is known.
     """
 
-    def __init__(self, path: Path, signal: Signal, frame: int | None):
+    def __init__(self, path: Path, kind: str, signal: Signal, frame: int | None):
         """Takes a signal of a file that stays open as long as this is used.
 
         Raises:
@@ -45,7 +45,7 @@ class Source:
         self.metadata = signal.metadata
         if is_stack and len(signal.shape) > 3:
             self.metadata = {**self.metadata, "stack_shape": list(signal.shape[:-2])}
-        self._signal, self._frame = signal, frame
+        self._kind, self._signal, self._frame = kind, signal, frame
 
     def pixels(self) -> np.ndarray:
         """All pixels, in `shape`.
@@ -53,15 +53,23 @@ class Source:
         Raises:
           FormatError: the file is truncated or damaged.
         """
-        with one_line(self.path):
+        with self._reading():
             return self._load(self._frame).reshape(self.shape)
 
     def __getitem__(self, part: slice) -> np.ndarray:
         """The pixels of some frames, (n, h, w) of any `shape`; raises what `pixels` raises."""
         if len(self.shape) == 2:
             return self.pixels()[None][part]
-        with one_line(self.path):
+        with self._reading():
             return np.stack([self._load(k) for k in range(*part.indices(self.shape[0]))])
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with one_line(self.path):
+            try:
+                yield
+            except registry.damage(self._kind) as error:
+                raise registry.explain(error, self._kind) from None
 
     def _load(self, frame: int | None) -> np.ndarray:
         whole = frame is None or len(self._signal.shape) == 2
@@ -76,8 +84,8 @@ def opened(
     path = Path(path)
     with contextlib.ExitStack() as files:
         with one_line(path):
-            found = files.enter_context(_signals(path))
-            source = Source(path, signal_.choose(found, signal), frame)
+            kind, found = files.enter_context(_signals(path))
+            source = Source(path, kind, signal_.choose(found, signal), frame)
         try:
             yield source
         except BaseException:
@@ -98,21 +106,21 @@ def signals(path: str | os.PathLike[str]) -> list[Summary]:
       FileNotFoundError, IsADirectoryError, FormatError: as of `micrograph.read`.
     """
     path = Path(path)
-    with one_line(path), _signals(path) as found:
+    with one_line(path), _signals(path) as (_, found):
         return [each.summary for each in found]
 
 
 @contextlib.contextmanager
-def _signals(path: Path) -> Iterator[list[Signal]]:
+def _signals(path: Path) -> Iterator[tuple[str, list[Signal]]]:
     if path.is_dir() and not any((path / name).is_file() for name in ome_zarr.METADATA_FILES):
         raise IsADirectoryError(f"{path}: is a folder, not a micrograph: name a file in it")
     kind = registry.kind_of(path)
     if kind != "tiff":
         with registry.opened(path, kind) as found:
-            yield found
+            yield kind, found
         return
     with path.open("rb") as file, tiff.opened(file) as held:
-        yield [Signal("0", *held)]
+        yield kind, [Signal("0", *held)]
 
 
 @contextlib.contextmanager

@@ -138,10 +138,20 @@ def opened(path: Path, kind: str) -> Iterator[list[signal.Signal]]:
     try:
         with source as signals:
             yield list(signals)
-    except FormatError:
-        raise
-    except vendor.damage() as error:
-        raise vendor.explain(error, kind) from None
+    except damage(kind) as error:
+        raise explain(error, kind) from None
+
+
+def damage(kind: str) -> tuple[type[BaseException], ...]:
+    """What the reader of a kind lets through when a file is damaged."""
+    return tiff.DAMAGE if kind == "tiff" else vendor.damage()
+
+
+def explain(error: BaseException, kind: str) -> FormatError:
+    """One line on what an error of `damage` means for the user, and what to do."""
+    if isinstance(error, FormatError):
+        return error
+    return FormatError(tiff.explain(error)) if kind == "tiff" else vendor.explain(error, kind)
 
 
 def check_writable(suffix: str, dtype: np.dtype[Any]) -> None:
@@ -152,5 +162,8 @@ def check_writable(suffix: str, dtype: np.dtype[Any]) -> None:
     """
     if suffix in READ_ONLY:
         raise ValueError(f"{suffix} can be read but not written: name the output .tif")
+    if suffix and suffix not in (*TIFF_SUFFIXES, *WRITERS):
+        known = " ".join((*TIFF_SUFFIXES, *WRITERS))
+        raise ValueError(f"{suffix} is no format to write: name the output .tif, or one of {known}")
     if WRITERS.get(suffix) is mrc.write:
         mrc.check(dtype)
