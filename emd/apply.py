@@ -89,7 +89,8 @@ def _network_tile(beside: int) -> tuple[tuple[int, int], int]:
         side = int((free / 2 / workers / _NETWORK_BYTES) ** 0.5)
         side = min(max(side, _HOST_SIDES[0]), _HOST_SIDES[1])
     else:
-        device = jax.config.jax_default_device or jax.devices()[0]
+        chosen = getattr(jax.config, "jax_default_device", None)
+        device = chosen if isinstance(chosen, jax.Device) else jax.devices()[0]
         free = (device.memory_stats() or {}).get("bytes_limit", 2**33)
         side = int((free / 8 / _NETWORK_BYTES) ** 0.5)
         side = min(max(side, 256), 2048)

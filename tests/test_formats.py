@@ -1,6 +1,7 @@
 """What is written comes back, in each format; what cannot be read or written is one line."""
 
 import gzip
+import io
 import json
 import os
 import pathlib
@@ -330,3 +331,17 @@ def test_metadata_thinned_to_json() -> None:
     }  # fmt: skip
     assert dropped == ["deep.big", "deep.blob", "deep.long", "object"]
     assert json.loads(json.dumps(kept)) == kept
+
+
+def test_the_header_of_mrc_has_the_statistics_of_its_pixels(tmp_path: pathlib.Path) -> None:
+    mrcfile = pytest.importorskip("mrcfile")
+    pixels = np.random.default_rng(0).poisson(50, (3, 20, 30)).astype(np.uint16)
+    micrograph.write(tmp_path / "a.mrc", Micrograph(pixels, (0.1, 0.1), "nm"))
+    told = io.StringIO()
+    with extras.quiet():
+        with mrcfile.open(tmp_path / "a.mrc") as file:
+            names = ("dmin", "dmax", "dmean", "rms")
+            found = [float(file.header[name]) for name in names]
+        assert mrcfile.validate(str(tmp_path / "a.mrc"), print_file=told), told.getvalue()
+    due = [pixels.min(), pixels.max(), pixels.mean(), pixels.std()]
+    np.testing.assert_allclose(found, due, rtol=1e-6)

@@ -6,6 +6,7 @@ header holds the rest exactly, and the first label what was done, for other prog
 """
 
 import contextlib
+import functools
 import math
 import struct
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ _REFUSED = {3: "complex", 4: "complex", 101: "4-bit"}
 _IMOD_STAMP, _IMOD_SIGNED = 1146047817, 1  # at bytes 152 and 156: "IMOD", and its flags
 _EXTENDED = b"EMDR"  # our type of extended header
 _LABEL_CHARACTERS = 80
-DTYPES = ("int8", "int16", "uint16", "float16", "float32")
+_MODES = {"int8": 0, "int16": 1, "float32": 2, "uint16": 6, "float16": 12}
+DTYPES = tuple(_MODES)
 
 
 @contextlib.contextmanager
@@ -162,10 +164,15 @@ def write(path: Path, contents: Contents) -> None:
     pixels, size, unit, metadata = contents
     known = _mapping(metadata.get("mrc"))
     extended = record.text(contents).encode("ascii")
-    with extras.quiet(), np.errstate(all="ignore"), mrcfile.new(str(path)) as file:
-        file.set_extended_header(np.frombuffer(extended, "V1"))
-        file.header.exttyp = _EXTENDED
-        file.set_data(pixels.astype(np.uint16) if pixels.dtype == np.uint8 else pixels)
+    dtype = np.dtype(np.uint16) if pixels.dtype == np.uint8 else pixels.dtype
+    options = {
+        "mrc_mode": _MODES[dtype.name],
+        "extended_header": np.frombuffer(extended, "V1"),
+        "exttyp": _EXTENDED,
+    }
+    made = functools.partial(mrcfile.new_mmap, str(path), pixels.shape, **options)
+    with extras.quiet(), np.errstate(all="ignore"), made() as file:
+        _fill(file, pixels)
         volume = _mapping(known.get("volume"))
         if pixels.ndim == 3 and volume:
             file.set_volume()
@@ -176,6 +183,20 @@ def write(path: Path, contents: Contents) -> None:
         slice_size = float(volume.get("slice") or wide)
         file.voxel_size = (wide, high, slice_size) if is_held else (0.0, 0.0, 0.0)
         _label(file, metadata, known.get("labels"))
+
+
+def _fill(file: Any, pixels: np.ndarray) -> None:
+    """Writes the pixels and their statistics frame by frame: they may be larger than memory."""
+    sums = []
+    stack = pixels.reshape(-1, *pixels.shape[-2:])
+    for frame, place in zip(stack, file.data.reshape(stack.shape), strict=True):
+        place[...] = frame
+        wide = frame.astype(np.float64)
+        sums.append((wide.min(), wide.max(), wide.mean(), np.square(wide).mean()))
+    low, high, mean, square = np.transpose(sums)
+    header = file.header
+    header.dmin, header.dmax, header.dmean = low.min(), high.max(), mean.mean()
+    header.rms = math.sqrt(max(square.mean() - mean.mean() ** 2, 0.0))
 
 
 def _label(file: Any, metadata: dict[str, Any], labels: Any) -> None:
