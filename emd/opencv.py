@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import sys
 from typing import Any
 
 import numpy as np
@@ -61,8 +60,10 @@ def _normalise(
 
 
 def _is_there() -> bool:
-    # one that another thread is importing has no spec yet
-    return "cv2" in sys.modules or importlib.util.find_spec("cv2") is not None
+    try:
+        return importlib.util.find_spec("cv2") is not None
+    except ValueError:  # another thread is just importing it
+        return True
 
 
 def _opencv() -> Any:
