@@ -198,6 +198,25 @@ def test_reasons_name_what_differs():
     assert reasons.of_ours(pair, "raw", known)[0] == "data: 0.3000 and 0.2000"
 
 
+def test_what_was_measured_once_is_explained_by_training_and_a_lossless_code_by_another():
+    noise = np.random.default_rng(4).exponential(size=500)
+    known = {
+        e.config.name: e
+        for e in (
+            entry("temstem_latent64", noise, linear_code_mse=1e-12),
+            entry("stem_latent64", noise + 0.01, linear_code_mse=1e-13),
+            entry("temstem_latent16", noise, linear_code_mse=0.03),
+            entry("stem_latent16", noise + 1.0, linear_code_mse=0.02),
+        )
+    }
+    pair = orderings.Pair(zoo.find("temstem_latent64"), zoo.find("stem_latent64"))
+    tie, data = reasons.of_ours(pair, "held_out", known)
+    assert tie == "in training a tie, 0.2 s.e."
+    assert data == "data, depth 16: 0.0300 and 0.0200"
+    pair = orderings.Pair(zoo.find("temstem_latent16"), zoo.find("stem_latent16"))
+    assert reasons.of_ours(pair, "held_out", known) == ["data: 0.0300 and 0.0200"]
+
+
 # --- Markdown --------------------------------------------------------------------------------
 
 
