@@ -66,3 +66,26 @@ def test_a_filtered_image_gets_no_kernel(tmp_path, exposure, capsys):
     assert run("fit", path, "-o", tmp_path / "m") == 1
     assert "do not use a kernel: noise is correlated" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+def test_each_file_of_a_job_gets_a_kernel_of_its_own(tmp_path, exposure, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = micrograph.read(exposure).pixels
+    micrograph.write(folder / "a.tif", Micrograph(pixels))
+    micrograph.write(folder / "b.tif", Micrograph(pixels[:, ::2].repeat(2, 1)))  # doubled columns
+    micrograph.write(folder / "c.tif", Micrograph(np.roll(pixels, 20, 1)[10:]))
+    job = ("denoise", folder, "-o", tmp_path / "out", "--model", "fit")
+    assert run(*job) == 1
+    told = capsys.readouterr()
+    assert "b.tif: do not use a kernel: " in told.err
+    assert told.out.count("fit, as the squared error falls by ") == 2
+    restored = [micrograph.read(tmp_path / "out" / name) for name in ("a.tif", "c.tif")]
+    steps = [each.metadata["emd"][-1] for each in restored]
+    assert [step["model"] for step in steps] == ["fit", "fit"]
+    assert steps[0]["weights"] != steps[1]["weights"]
+    assert run(*job) == 1
+    assert "0 done, 2 skipped (done before), 1 failed" in capsys.readouterr().err
+    assert run("preview", folder / "a.tif", "--model", "fit", "-o", tmp_path / "p.png") == 0
+    assert run("denoise", folder / "b.tif", "-o", tmp_path / "b.tif", "--model", "fit") == 1
+    assert not (tmp_path / "b.tif").exists()

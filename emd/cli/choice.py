@@ -1,4 +1,4 @@
-"""Owns `--model auto`: which model suits a micrograph, by what its file says of it."""
+"""Owns `--model auto` and `fit`: which model suits a micrograph, by its file or by its pixels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 AUTO = "auto"
+FIT = "fit"
+PER_FILE = (AUTO, FIT)
+"""What stands for a model that each file decides on."""
+
 _MODELS = {
     "STEM": ("stem_mlp1_w7", "the file says STEM"),
     "TEM": ("tem_mlp1_w7", "the file says TEM"),

@@ -48,8 +48,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--model",
         metavar="NAME",
         default=DEFAULT_MODEL,
-        help="a name that `emd models` lists, the folder of a model that `emd fit` made, or auto: "
-        "for TEM, STEM or both by what each file says (default: %(default)s)",
+        help="a name that `emd models` lists; the folder of a model that `emd fit` made; fit: a "
+        "kernel fitted to each file by itself; auto: for TEM, STEM or both by what each file says "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--signal", metavar="NAME", help="which image of a file, by name or number (default: all)"
@@ -139,7 +140,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
     if not is_folder:
         single.check(source, output, arguments.signal, overwrite=arguments.overwrite)
     chosen = device.select(arguments.device)
-    if arguments.model != choice.AUTO:
+    if arguments.model not in choice.PER_FILE:
         restorer.load(arguments.model)
     name = device.describe(chosen)
     print(f"device: {name}", file=sys.stderr)

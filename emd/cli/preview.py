@@ -124,7 +124,12 @@ def _restored(
             model = choice.choose(before.metadata, before.unit).model
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    loaded = checkpoint.load(model, root=root)
+    if model == choice.FIT:
+        from emd.cli.restoring import fitted
+
+        loaded = fitted(Path(name), before.pixels)[1]
+    else:
+        loaded = checkpoint.load(model, root=root)
     try:
         return denoise(before, loaded).pixels, f"restored by {model}"
     except ValueError as error:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from emd import checkpoint, job
 from emd.checkpoint import Model
@@ -20,6 +21,7 @@ from emd.cli import choice
 from emd.cli.choice import Choice
 from emd.data import micrograph
 from emd.data.formats import registry
+from emd.fit import fit
 from emd.restore import Report
 
 _TILE_PX = 512
@@ -124,6 +126,21 @@ def _archives() -> ModuleType:
         raise ImportError(f"{error.name} is not installed: {needs}") from None
 
 
+def fitted(source: Path, pixels: np.ndarray) -> tuple[Choice, Model]:
+    """A kernel fitted to an image, and why it may be used.
+
+    Raises:
+      ValueError: it may not.
+    """
+    try:
+        found = fit(pixels, name=choice.FIT)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    if found.verdict == "do not use":
+        raise ValueError(f"{source}: do not use a kernel: {found.reason}")
+    return Choice(choice.FIT, found.reason), found.model
+
+
 class Restorer:
     """Restores one file after another; each model is loaded once."""
 
@@ -134,7 +151,7 @@ class Restorer:
           ValueError: no model has that name.
         """
         self.options = options
-        if options.model != choice.AUTO:
+        if options.model not in choice.PER_FILE:
             checkpoint.find(options.model)
         self._models: dict[str, tuple[Model, str]] = {}
 
@@ -149,17 +166,21 @@ class Restorer:
             self._models[name] = model, checkpoint.fingerprint(model.variables)
         return self._models[name]
 
-    def choose(self, source: Path, signal: str | None) -> Choice:
-        """The model for a file: the one named, or the one that suits it.
+    def choose(self, source: Path, signal: str | None) -> tuple[Choice, Model]:
+        """The model for a file: the one named, or the one that suits it or is fitted to it.
 
         Raises:
           OSError, ValueError: it cannot be read, or none suits it.
         """
-        if self.options.model != choice.AUTO:
-            return Choice(self.options.model)
-        with micrograph.opened(source, signal=signal) as given:
+        asked = self.options.model
+        if asked not in choice.PER_FILE:
+            return Choice(asked), self.load(asked)[0]
+        with micrograph.opened(source, signal=signal, frame=self.options.frame) as given:
+            if asked == choice.FIT:
+                return fitted(source, given[:1][0])  # of a stack, the first frame
             _, unit = given.calibration
-            return choice.choose(given.metadata, unit)
+            chosen = choice.choose(given.metadata, unit)
+        return chosen, self.load(chosen.model)[0]
 
     def restore(
         self,
@@ -177,8 +198,7 @@ class Restorer:
           MemoryError: there is too little of it, here or on the device; the message has a remedy.
         """
         start = time.perf_counter()
-        chosen = self.choose(source, signal)
-        model, _ = self.load(chosen.model)
+        chosen, model = self.choose(source, signal)
         try:
             made = self._restored(source, output, model, signal, overwrite, progress)
         except jax.errors.JaxRuntimeError as error:
