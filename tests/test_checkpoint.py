@@ -1,5 +1,6 @@
 """Models and states on disk: whole or not at all, loadable without training code."""
 
+import os
 import subprocess
 import sys
 
@@ -100,14 +101,14 @@ def test_a_full_disk_keeps_the_model_that_was_there(tmp_path, full_disk):
 def test_a_failed_replacement_puts_the_old_model_back(tmp_path, monkeypatch):
     old = make(value=0.1)
     checkpoint.save(old, tmp_path, text="")
-    rename = checkpoint.os.rename
+    rename = os.rename
 
     def fail_for_new(source, target):
         if str(target).endswith("tem_kernel_w3") and "-old" not in str(source):
             raise DiskFullError(28, "No space left on device")
         rename(source, target)
 
-    monkeypatch.setattr(checkpoint.os, "rename", fail_for_new)
+    monkeypatch.setattr(os, "rename", fail_for_new)
     with pytest.raises(OSError, match=r"(?i)no space left"):
         checkpoint.save(make(value=0.2), tmp_path, text="")
     check_equal(checkpoint.load("tem_kernel_w3", root=tmp_path).variables, old.variables)

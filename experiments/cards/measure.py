@@ -164,8 +164,8 @@ def stale(tables: Tables, root: Path) -> list[str]:
             if name not in prints:
                 prints[name] = checkpoint.fingerprint(checkpoint.load(name, root=root).variables)
         due = {(name, prints[name]) for name in there}
-        listed = {(row["model"], row["weights"]) for row in rows if row["weights"] != OWN}
-        wrong |= {name for name, _ in due ^ listed}
+        listed = {(row["model"], row["weights"]) for row in rows}
+        wrong |= {name for name, _ in due ^ listed if not name.endswith(f"_{OWN}")}
     return sorted(wrong)
 
 
