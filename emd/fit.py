@@ -119,7 +119,8 @@ def fit(
     whole = pairs[0][0].averaged(pairs[0][1])
     noise = _measured(pixels, x) if noise_std is None else Noise(std=noise_std)
     # a little more than pixels differ from their windows is within the error of its measurement
-    variance = min((noise.std or 0.0) ** 2, _residual(whole, _blind(whole)))
+    missed = _residual(whole, _blind(whole))
+    variance = max(min((noise.std or 0.0) ** 2, missed), 0.0)
     likelihood = float(np.mean([_likelihood(own, test, best) for own, test in pairs]))
     gain = None
     if variance > 0:
@@ -127,7 +128,7 @@ def fit(
         least = max(float(np.mean(errors)) / variance, 0.0)
         gain = -10 * math.log10(least + _NOISE_ERROR)
     model = _model(name, best, wiener(whole, variance))
-    verdict, reason = _judge(noise, whole, gain, likelihood)
+    verdict, reason = _judge(noise, missed, gain, likelihood)
     return Fit(model, verdict, reason, noise, gain, likelihood)
 
 
@@ -173,18 +174,18 @@ def _widths(shape: tuple[int, ...], width: int | None) -> tuple[int, ...]:
     return fitting
 
 
-def _judge(noise: Noise, whole: Moments, gain: float | None, likelihood: float) -> tuple[str, str]:
-    """The verdict and its reason."""
+def _judge(noise: Noise, missed: float, gain: float | None, likelihood: float) -> tuple[str, str]:
+    """The verdict and its reason; `missed` is by how much pixels differ from their windows."""
     wrong = [warning for warning in noise.warnings if "correlated" in warning]
     if wrong:
         return "do not use", wrong[0]
     if noise.std == 0:
         return "no gain", "it is free of noise"
-    if noise.std is None or gain is None:
+    if noise.std is None:
         return "do not use", f"{noise.warnings[0]}: give the noise's standard deviation"
     if likelihood < _LEAST_LIKELIHOOD:
         return "do not use", "what it learnt from one half does not hold for the other"
-    if noise.std**2 > (1 + _NOISE_ERROR) * _residual(whole, _blind(whole)):
+    if gain is None or noise.std**2 > (1 + _NOISE_ERROR) * missed:
         return "do not use", "its noise seems larger than pixels differ from their windows"
     if gain < _LEAST_GAIN_DB:
         return (

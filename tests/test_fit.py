@@ -142,6 +142,15 @@ def test_noise_larger_than_the_image_is_refused():
     assert found.verdict == "do not use"
 
 
+def test_an_image_that_its_windows_tell_in_full_has_no_such_noise():
+    rows, columns = np.mgrid[:128, :128]
+    found = fit.fit(
+        np.sin(rows * np.pi / 8) * np.sin(columns * np.pi / 8), name="own", noise_std=1.0
+    )
+    assert found.verdict == "do not use"
+    assert "larger than pixels differ" in found.reason
+
+
 def test_not_finite_pixels_are_no_obstacle():
     x = noisy()
     x[5, 7], x[100, 3] = np.nan, np.inf

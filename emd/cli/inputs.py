@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from emd.cli import ledger
 from emd.data import micrograph
-from emd.data.formats.ome_zarr import METADATA_FILES
+from emd.data.formats.ome_zarr import is_zarr
 
 
 class Input(NamedTuple):
@@ -46,7 +46,7 @@ def is_file(path: Path) -> bool:
     if not path.is_dir():
         return path.exists()
     is_named = path.name.lower().endswith(micrograph.FOLDER_SUFFIXES)
-    return is_named or any((path / mark).is_file() for mark in METADATA_FILES)
+    return is_named or is_zarr(path)
 
 
 def gather(names: Sequence[str], output: Path) -> Gathered:

@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 from emd.data import micrograph
 from emd.data.formats import registry
 
-_WRITABLE = (*registry.TIFF_SUFFIXES, *registry.WRITERS)
 _LONGEST_SIGNAL = 80  # letters of a signal's name; a file's may have 255 bytes
 
 
@@ -53,7 +52,7 @@ def place_of(place: PurePath, signal: str = "", *, otherwise: str = ".tif") -> P
       signal: which of a file's images it is, made safe; empty for an only one.
       otherwise: the suffix to add.
     """
-    own = place.suffix if place.suffix.lower() in _WRITABLE else ""
+    own = place.suffix if place.suffix.lower() in registry.WRITABLE else ""
     stem = place.name.removesuffix(own)
     return place.with_name(".".join(filter(None, (stem, signal))) + (own or otherwise))
 

@@ -13,6 +13,7 @@ from emd.data.contents import DTYPES as DTYPES
 from emd.data.contents import Contents, check_pixels
 from emd.data.contents import FormatError as FormatError
 from emd.data.formats import registry
+from emd.data.formats.registry import FOLDER_SUFFIXES as FOLDER_SUFFIXES
 from emd.data.formats.registry import SUFFIXES as SUFFIXES
 from emd.data.formats.registry import TIFF_SUFFIXES as TIFF_SUFFIXES
 from emd.data.formats.signal import Summary as Summary
@@ -20,9 +21,6 @@ from emd.data.replacing import replacing
 from emd.data.source import Source as Source
 from emd.data.source import opened as opened
 from emd.data.source import signals as signals
-
-FOLDER_SUFFIXES = (".zarr", ".zspy")
-"""Of folders that count as files."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

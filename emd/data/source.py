@@ -112,7 +112,8 @@ def signals(path: str | os.PathLike[str]) -> list[Summary]:
 
 @contextlib.contextmanager
 def _signals(path: Path) -> Iterator[tuple[str, list[Signal]]]:
-    if path.is_dir() and not any((path / name).is_file() for name in ome_zarr.METADATA_FILES):
+    is_named = path.suffix.lower() in registry.FOLDER_SUFFIXES
+    if path.is_dir() and not (is_named or ome_zarr.is_zarr(path)):
         raise IsADirectoryError(f"{path}: is a folder, not a micrograph: name a file in it")
     kind = registry.kind_of(path)
     if kind != "tiff":

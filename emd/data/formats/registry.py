@@ -20,6 +20,9 @@ _PROMISES = {
     ".dm3": "dm", ".dm4": "dm", ".emd": "emd", ".ser": "tia", ".emi": "tia", ".blo": "blo",
     ".hspy": "hspy", ".zspy": "zspy", ".npy": "npy", ".npz": "npz", ".zarr": "zarr",
 }  # fmt: skip
+FOLDER_SUFFIXES = (".zarr", ".zspy")
+"""Of folders that count as files."""
+
 READ_ONLY = (".dm3", ".dm4", ".emd", ".ser", ".emi", ".blo", ".npz")
 WRITERS = {
     **dict.fromkeys(_MRC_SUFFIXES, mrc.write),
@@ -28,6 +31,7 @@ WRITERS = {
     ".zarr": ome_zarr.write,
     ".npy": arrays.write,
 }
+WRITABLE = (*TIFF_SUFFIXES, *WRITERS)
 SUFFIXES = (
     *(*TIFF_SUFFIXES, *_MRC_SUFFIXES, *_PROMISES),
     *(*(f"{s}.gz" for s in _MRC_SUFFIXES), ".zarr.zip"),
@@ -76,7 +80,7 @@ def kind_of(path: Path) -> str:
 def _of_folder(path: Path) -> str:
     if ome_zarr.is_zarr(path):
         return "zspy" if (path / "Experiments").is_dir() else "zarr"
-    if path.suffix.lower() in (".zarr", ".zspy"):
+    if path.suffix.lower() in FOLDER_SUFFIXES:
         names = ", ".join(ome_zarr.METADATA_FILES)
         raise FormatError(f"lacks Zarr's own files ({names}): copy it again from its source")
     raise FormatError("is a folder, not a micrograph: name a file in it")
@@ -162,8 +166,8 @@ def check_writable(suffix: str, dtype: np.dtype[Any]) -> None:
     """
     if suffix in READ_ONLY:
         raise ValueError(f"{suffix} can be read but not written: name the output .tif")
-    if suffix and suffix not in (*TIFF_SUFFIXES, *WRITERS):
-        known = " ".join((*TIFF_SUFFIXES, *WRITERS))
+    if suffix and suffix not in WRITABLE:
+        known = " ".join(WRITABLE)
         raise ValueError(f"{suffix} is no format to write: name the output .tif, or one of {known}")
     if WRITERS.get(suffix) is mrc.write:
         mrc.check(dtype)
