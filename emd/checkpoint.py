@@ -26,8 +26,8 @@ from orbax.checkpoint import v1 as ocp
 from emd import zoo
 from emd.data.replacing import replace_folder
 from emd.models import published
+from emd.shipped import shipped as shipped
 
-_PACKAGE = Path(__file__).resolve().parent
 _FENCE = "```"
 _UNREADABLE = (ocp.errors.InvalidLayoutError, OSError, ValueError, KeyError)
 
@@ -39,12 +39,6 @@ class Model(NamedTuple):
     module: nn.Module
     variables: dict[str, Any]
     card: dict[str, str]
-
-
-def shipped() -> Path:
-    """Return the folder of the weights that come with the code."""
-    inside = _PACKAGE / "_checkpoints"  # an installed wheel's; a checkout has none
-    return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
 
 
 def find(name: str) -> zoo.ModelConfig:

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # stands for everything below it, and the longest name that fits a module places it.
 ORDER = (
     ("emd",),
-    ("emd.metrics", "emd.threads", "emd.memory"),
+    ("emd.metrics", "emd.threads", "emd.memory", "emd.shipped"),
     ("emd.models",),
     ("emd.models.cpu", "emd.models.published", "emd.models.symmetry"),
     ("emd.models.layers", "emd.models.folded"),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import emd
-from emd.cli import compare, denoise, export, fit, info, models, preview
+from emd.cli import compare, compress, decompress, denoise, export, fit, info, models, preview
 from emd.cli.errors import one_line
 
 
@@ -47,10 +47,14 @@ def _left(arguments: argparse.Namespace) -> str:
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="emd", description="Denoise electron micrographs, with weights that come along."
+        prog="emd",
+        description="Denoise and compress electron micrographs, with weights that come along.",
     )
     parser.add_argument("--version", action="version", version=f"emd {emd.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (denoise, fit, info, preview, compare, models, export):
+    for command in (
+        *(denoise, fit, info, preview, compare),
+        *(compress, decompress, models, export),
+    ):
         command.add(commands)
     return parser

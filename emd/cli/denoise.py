@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from emd.cli import choice, shelf
+from emd.cli import choice, ranges, shelf
 
 DEFAULT_MODEL = choice.AUTO
 _EPILOG = """\
@@ -56,7 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--signal", metavar="NAME", help="which image of a file, by name or number (default: all)"
     )
     parser.add_argument(
-        "--frame", metavar="K", type=_count, help="which frame of a stack, from 0 (default: all)"
+        "--frame", metavar="K", type=ranges.count, help="frame of a stack, from 0 (default: all)"
     )
     parser.add_argument(
         "--device",
@@ -66,7 +66,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--tile",
         metavar="N",
-        type=_pixels,
+        type=ranges.pixels,
         help="side of the pieces worked on at a time, in pixels: bounds the memory and does not "
         "change the result (default: what suits the model and the device)",
     )
@@ -80,27 +80,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     shelf.add_option(parser)
     parser.set_defaults(run=_run)
-
-
-def _pixels(text: str) -> int:
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1: give a number of pixels")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _whole(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is below 0: frames count from 0")
-    return value
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number: give a whole one") from None
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -138,7 +117,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
         restoring.check_archives([each.path for each in gathered.inputs])
     source = gathered.inputs[0].path
     if not is_folder:
-        single.check(source, output, arguments.signal, overwrite=arguments.overwrite)
+        outputs.check_single(source, output, arguments.signal, overwrite=arguments.overwrite)
     chosen = device.select(arguments.device)
     if arguments.model not in choice.PER_FILE:
         restorer.load(arguments.model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from emd.codec.container import Header
     from emd.data.micrograph import Micrograph
 
 _FORMATS = {
@@ -44,6 +45,8 @@ def describe(
     from emd.data import micrograph
     from emd.data.formats import registry
 
+    if _is_stream(path):
+        return _stream(path)
     found = micrograph.signals(path)
     kind = registry.kind_of(path)
     told = []
@@ -62,7 +65,7 @@ def describe(
         else:
             image = micrograph.read(path, signal=place, frame=frame if is_stack else None)
             facts |= {"frame": frame} if is_stack else {}
-            facts |= _calibration(image) | _counts(image, black)
+            facts |= _calibration(image, image.pixels.shape) | _counts(image, black)
         told.append(facts)
     if not told:
         micrograph.read(path, signal=signal)  # says which signals there are
@@ -74,9 +77,42 @@ def describe(
     }
 
 
-def _calibration(image: Micrograph) -> dict[str, Any]:
+def _is_stream(path: Path) -> bool:
+    """Whether a file is to be read as an .emdz stream, by its first bytes or its name."""
+    from emd.cli.outputs import STREAM_SUFFIX
+    from emd.codec.container import MAGIC
+
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC or path.suffix.lower() == STREAM_SUFFIX
+
+
+def _stream(path: Path) -> dict[str, Any]:
+    """What an .emdz stream says of itself; no pixel is decoded."""
+    from emd import codec
+    from emd.codec.container import Reader
+    from emd.data.source import one_line
+
+    with one_line(path), path.open("rb") as file:
+        header = Reader(file).header
+        told = codec.describe(file)
+    names = ("coder", "weights", "settings", "bytes", "bits_per_pixel", "ratio", "software")
+    stream = {name: told[name] for name in names if name in told}
+    facts: dict[str, Any] = {
+        "signal": 0,
+        "name": "0",
+        "shape": list(header.shape),
+        "dtype": header.dtype,
+        **_calibration(header, header.shape),
+        "stream": {**stream, "coder_version": header.coder_version},
+    }
+    return {"file": str(path), "format": "emd stream", "signals_in_file": 1, "signals": [facts]}
+
+
+def _calibration(image: Micrograph | Header, shape: tuple[int, ...]) -> dict[str, Any]:
     """What the file says of the image."""
-    height, width = image.pixels.shape[-2:]
+    height, width = shape[-2:]
     facts: dict[str, Any] = {}
     if image.pixel_size is not None:
         high, wide = image.pixel_size

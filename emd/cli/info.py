@@ -35,7 +35,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "info",
         help="say what a file is, with its calibration, noise and dose",
         description="Say what files hold: calibration, microscope, counts, an estimate of noise "
-        "and dose from the image alone, and what emd did to it. Nothing is changed.",
+        "and dose from the image alone, and what emd did to it; of .emdz files how they are "
+        "compressed. Nothing is changed.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="files of any format")
     parser.add_argument(
@@ -112,7 +113,8 @@ def _rows(signal: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("title", signal["title"]))
     if "acquisition" in signal and (told := _instrument(signal["acquisition"])):
         rows.append(("instrument", told))
-    return rows + _measured(signal) + [("emd", _step(step)) for step in signal.get("emd", [])]
+    rows += _coded(signal["stream"]) if "stream" in signal else _measured(signal)
+    return rows + [("emd", _step(step)) for step in signal.get("emd", [])]
 
 
 def _sides(sides: list[float], unit: str) -> str:
@@ -158,6 +160,20 @@ def _measured(signal: dict[str, Any]) -> list[tuple[str, str]]:
             text += f", readout noise {words.number(noise['readout'])} counts"
         rows.append(("gain", text))
     return rows + [("caution", warning) for warning in noise["warnings"]]
+
+
+def _coded(stream: dict[str, Any]) -> list[tuple[str, str]]:
+    """How the image is compressed."""
+    size, bits = f"{stream['bytes']} bytes", words.number(stream["bits_per_pixel"])
+    smaller = f"{words.number(stream['ratio'])} times smaller than its pixels"
+    rows = [("stream", f"{size}, {bits} bits a pixel, {smaller}")]
+    rows.append(("coder", f"{stream['coder']}, version {stream['coder_version']}"))
+    if "weights" in stream:
+        weights = stream["weights"]
+        rows.append(("weights", f"{weights['name']} ({weights['fingerprint']})"))
+    if stream["settings"]:
+        rows.append(("settings", words.settings(stream["settings"])))
+    return [*rows, ("software", stream["software"])]
 
 
 def _dose(noise: dict[str, Any]) -> str:

@@ -49,7 +49,9 @@ def is_file(path: Path) -> bool:
     return is_named or is_zarr(path)
 
 
-def gather(names: Sequence[str], output: Path) -> Gathered:
+def gather(
+    names: Sequence[str], output: Path, suffixes: tuple[str, ...] = micrograph.SUFFIXES
+) -> Gathered:
     """The files that names, folders and patterns stand for, in that order, sorted within each.
 
     A file that is named is worked on whatever its suffix says. Of folders and of what patterns
@@ -58,6 +60,7 @@ def gather(names: Sequence[str], output: Path) -> Gathered:
     Args:
       names: files, folders (searched with all that is in them), patterns with * ? [] and **.
       output: where results go.
+      suffixes: of the files that are wanted of folders and of what patterns match.
 
     Raises:
       ValueError: it is one of the folders that are searched.
@@ -65,7 +68,7 @@ def gather(names: Sequence[str], output: Path) -> Gathered:
     inputs: dict[Path, Input] = {}
     faults: dict[str, Fault] = {}
     for name in names:
-        for found in _stands_for(name, output):
+        for found in _stands_for(name, output, suffixes):
             if isinstance(found, Fault):
                 faults.setdefault(found.name, found)
             else:
@@ -81,31 +84,33 @@ def _is_one(name: str) -> bool:
     return is_file(path) or not (path.is_dir() or glob.has_magic(name))
 
 
-def _stands_for(name: str, output: Path) -> Iterator[Input | Fault]:
+def _stands_for(name: str, output: Path, suffixes: tuple[str, ...]) -> Iterator[Input | Fault]:
     path = Path(name)
     if not name:  # an unset variable of the shell is not the folder that it runs in
         yield Fault("''", "is empty: give the name of a file or folder")
     elif is_file(path):
         yield Input(path, PurePath(Path(os.path.abspath(path)).name))
     elif path.is_dir():
-        yield from _search(path, [path], output)
+        yield from _search(path, [path], output, suffixes)
     elif glob.has_magic(name):
-        yield from _match(name, output)
+        yield from _match(name, output, suffixes)
     else:
         yield Fault(name, "no such file: check the name")
 
 
-def _match(pattern: str, output: Path) -> Iterator[Input | Fault]:
+def _match(pattern: str, output: Path, suffixes: tuple[str, ...]) -> Iterator[Input | Fault]:
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
     if not matches:
         yield Fault(pattern, "no file matches: check the pattern")
         return
     parts = Path(pattern).parts
     fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
-    yield from _search(Path(*parts[:fixed]), matches, output)
+    yield from _search(Path(*parts[:fixed]), matches, output, suffixes)
 
 
-def _search(base: Path, starts: Sequence[Path], output: Path) -> Iterator[Input | Fault]:
+def _search(
+    base: Path, starts: Sequence[Path], output: Path, suffixes: tuple[str, ...]
+) -> Iterator[Input | Fault]:
     """What lies below `starts`, placed as it lies below `base`."""
     if output.resolve() == base.resolve():
         raise ValueError(f"{base}: is searched, so it cannot take the results: name another OUT")
@@ -117,11 +122,12 @@ def _search(base: Path, starts: Sequence[Path], output: Path) -> Iterator[Input 
             is_empty = False
             if isinstance(found, Fault):
                 yield found
-            elif found.name.lower().endswith(micrograph.SUFFIXES):
+            elif found.name.lower().endswith(suffixes):
                 yield Input(found, found.relative_to(base))
             else:
+                wanted = "a micrograph's format" if len(suffixes) > 1 else suffixes[0]
                 suffix = f" ({found.suffix})" if found.suffix else ""
-                yield Fault(str(found), f"not a micrograph's format{suffix}: passed over")
+                yield Fault(str(found), f"not {wanted}{suffix}: passed over")
     if is_empty:
         yield Fault(str(base), "holds no micrograph: put files in it")
 

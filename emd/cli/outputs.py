@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 from emd.data import micrograph
 from emd.data.formats import registry
 
+STREAM_SUFFIX = ".emdz"
+"""Of compressed files."""
+
 _LONGEST_SIGNAL = 80  # letters of a signal's name; a file's may have 255 bytes
 
 
@@ -35,11 +38,40 @@ def is_folder(output: str, *, is_single: bool) -> bool:
         return False
     if path.is_file():
         raise ValueError(f"{output}: is a file: several results need a folder")
-    if path.name.lower().endswith(micrograph.SUFFIXES):
+    if path.name.lower().endswith((*micrograph.SUFFIXES, STREAM_SUFFIX)):
         raise ValueError(
             f"{output}: is named like a file, but results need a folder: end it with {os.sep}"
         )
     return True
+
+
+def check_single(source: Path, output: Path, signal: str | None, *, overwrite: bool) -> None:
+    """Nothing: to be told before anything slow.
+
+    Raises:
+      OSError, ValueError: the file is damaged, holds several images of which none is
+        chosen, or the output could not be written.
+    """
+    check_other(source, output, overwrite=overwrite)
+    if signal is not None:
+        return
+    images = [each.name for each in micrograph.signals(source) if not each.fault]
+    if len(images) > 1:
+        raise ValueError(
+            f"{source}: holds {len(images)} images ({', '.join(images)}): choose one with "
+            "--signal, or name a folder for all with -o"
+        )
+
+
+def check_other(source: Path, output: Path, *, overwrite: bool) -> None:
+    """Nothing.
+
+    Raises:
+      OSError, ValueError: the output could not be written, or would replace its source.
+    """
+    if output.resolve() == source.resolve():
+        raise ValueError(f"{source}: the result would replace it: name another OUT")
+    micrograph.check_output(output, overwrite=overwrite)
 
 
 def place_of(place: PurePath, signal: str = "", *, otherwise: str = ".tif") -> PurePath:

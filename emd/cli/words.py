@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def number(value: float) -> str:
@@ -13,6 +14,15 @@ def number(value: float) -> str:
 def size(shape: Sequence[int]) -> str:
     """The sides of an image or stack: "3x512x512"."""
     return "x".join(map(str, shape))
+
+
+def settings(named: Mapping[str, Any]) -> str:
+    """What something was set to: "lossless", "step 2.5"."""
+    told = []
+    for name, value in named.items():
+        text = number(value) if isinstance(value, float) else str(value)
+        told.append(" ".join([*name.split("_"), *([] if value is True else [text])]))
+    return ", ".join(told)
 
 
 def table(rows: Iterable[tuple[str, str]], indent: str = "") -> str:
