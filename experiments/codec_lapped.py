@@ -35,6 +35,8 @@ STEP_OCTAVES = (-4.5, 2.0)
 """Steps are drawn between, in octaves of the image's standard deviation."""
 PER_SOURCE = 12
 """Images of each source, at most."""
+KEPT = 2_000
+"""Numbers of a step that are kept, at most."""
 _ENOUGH = 300_000  # numbers of a phase and shell: more would hardly move the weights
 _REWEIGHTINGS = 3
 
@@ -89,7 +91,7 @@ def run(config: Config) -> dict[str, float]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with replacing(place) as folder:
         folder.mkdir()
-        np.savez(folder / "weights.npz", **arrays)
+        np.savez(folder / "weights.npz", **arrays)  # type: ignore[arg-type]  # its stubs
         (folder / "card.md").write_text(format_card(name, _TEXT, facts))
     print(place)
     return {"blocks": len(blocks)}
@@ -120,7 +122,7 @@ def _gather(
     draw = np.random.default_rng(seed)
     octaves = draw.uniform(*STEP_OCTAVES, (len(blocks), STEPS_AN_IMAGE))
 
-    def one(task: tuple[Float[np.ndarray, "h w"], float]) -> list[bands.Step]:
+    def one(task: tuple[Float[np.ndarray, "h w"], float]) -> list[_Part]:
         block, octave = task
         step = float(block.std()) * 2**octave or 1.0
         how = lapped_coder.settled(side, step, float(np.float32(block.mean())))
@@ -129,23 +131,25 @@ def _gather(
             numbers = np.rint(values * 0.85).astype(np.int64)
         else:
             numbers, _ = bands.choose(values, layout(side), known, lapped_coder.EXCHANGE)
-        return [
-            each._replace(
-                predicted=numbers[each.rows[:, None], each.columns[:, None], each.shell]
-                - each.predicted
-            )
-            for each in bands.steps(numbers, layout(side))
-        ]
+        return [_part(each, numbers) for each in bands.steps(numbers, layout(side))]
 
     tasks = [(b, o) for b, row in zip(blocks, octaves, strict=True) for o in row]
-    for steps in share(one, tasks):
-        for each in steps:
-            place = each.phase, each.number
-            features = each.features.reshape(FEATURES, -1)
-            found.features.setdefault(place, []).append(features.astype(np.int32))
-            residuals = each.predicted.reshape(-1).astype(np.int32)
+    for parts in share(one, tasks):
+        for place, features, residuals in parts:
+            found.features.setdefault(place, []).append(features)
             found.residuals.setdefault(place, []).append(residuals)
     return found
+
+
+_Part = tuple[tuple[int, int], np.ndarray, np.ndarray]
+
+
+def _part(step: bands.Step, numbers: Int[np.ndarray, "i j c"]) -> _Part:
+    """Return phase and shell of a step, and features and residuals of some of its numbers."""
+    residuals = (numbers[step.place] - step.predicted).reshape(-1)
+    every = -(-residuals.size // KEPT)
+    features = step.features.reshape(FEATURES, -1)[:, ::every]
+    return (step.phase, step.number), features.astype(np.int32), residuals[::every].astype(np.int32)
 
 
 def _fit(found: _Numbers, shells: int) -> Int[np.ndarray, "p s f"]:

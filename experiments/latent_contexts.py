@@ -176,22 +176,20 @@ def _cost(own: _Phase, around: Array, values: Array, unrest: Array, misses: Arra
     return -jnp.log2(above - below + 2.0**-16).sum(-1).mean()
 
 
-_OPTIMISER = optax.adam(optax.cosine_decay_schedule(4e-3, ITERATIONS))
-
-
 @jax.jit
 def _improved(own: _Phase, around: Array, values: Array, unrest: Array, misses: Array) -> _Phase:
     """Return weights by which values cost fewer bits."""
+    optimiser = optax.adam(optax.cosine_decay_schedule(4e-3, ITERATIONS))
 
     def body(number: Array, carry: tuple[_Phase, Any]) -> tuple[_Phase, Any]:
         own, state = carry
         key = jax.random.fold_in(jax.random.key(0), number)
         drawn = jax.random.randint(key, (BATCH,), 0, len(values))
         grads = jax.grad(_cost)(own, around[drawn], values[drawn], unrest[drawn], misses[drawn])
-        updates, state = _OPTIMISER.update(grads, state)
+        updates, state = optimiser.update(grads, state)
         return optax.apply_updates(own, updates), state
 
-    found: _Phase = jax.lax.fori_loop(0, ITERATIONS, body, (own, _OPTIMISER.init(own)))[0]
+    found: _Phase = jax.lax.fori_loop(0, ITERATIONS, body, (own, optimiser.init(own)))[0]
     return found
 
 

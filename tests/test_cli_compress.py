@@ -177,6 +177,14 @@ def test_several_files_need_a_folder(folder, capsys):
     assert all_files(folder / "small") == ["a.tif.emdz"]
 
 
+def test_no_result_replaces_another(folder, capsys):
+    given = micrograph.read("in/a.tif")
+    micrograph.write("in/sub/a.tif", given)
+    assert run("compress", "in/a.tif", "in/sub/a.tif", "-o", "small", "--lossless") == 1
+    assert "so is that of in/a.tif" in capsys.readouterr().err
+    assert all_files(folder / "small") == ["a.tif.emdz"]
+
+
 def test_a_bare_array_in_floats(folder, capsys):
     assert run("compress", "in/b.npy", "-o", "b.emdz", "--lossless") == 0
     assert run("decompress", "b.emdz", "-o", "b.npy") == 0

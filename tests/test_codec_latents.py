@@ -27,6 +27,15 @@ def smooth(shape, seed=0, size=3.0):
     return np.rint(np.stack([first, second], -1)).clip(0).astype(np.int64)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short_fits():
+    """A few iterations are enough here; the program of a fit is compiled with their number."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latent_contexts, "ITERATIONS", 60)
+        yield
+    latent_contexts._improved.clear_cache()
+
+
 @pytest.fixture(scope="module")
 def knowledge():
     """A context model fitted to such numbers."""
@@ -181,7 +190,7 @@ def folder(arrays, tmp_path, monkeypatch):
     place = tmp_path / "streams" / NAME
     place.mkdir(parents=True)
     np.savez(place / "weights.npz", **arrays)
-    monkeypatch.setattr(checkpoint, "shipped", lambda: tmp_path)
+    monkeypatch.setattr(weights, "shipped", lambda: tmp_path)
     weights._load.cache_clear()
     yield place
     weights._load.cache_clear()

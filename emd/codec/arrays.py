@@ -30,7 +30,7 @@ def settings_of(asked: Mapping[str, Any]) -> Settings:
         known = ", ".join(Settings._fields)
         raise ValueError(f"emdz has no setting {min(names)!r}: its settings are {known}")
     kept = {k: v for k, v in asked.items() if v is not None and v is not False}
-    return Settings(**kept) if kept else Settings()
+    return Settings(**kept) if kept else Settings(lossless=True)
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from emd.codec import contexts, lattice, tables
 from emd.codec.rans import Decoder, Encoder
@@ -38,18 +38,17 @@ class Layout(NamedTuple):
     """How the bands of a transform hang together; index `bands` stands for none.
 
     Attributes:
-      shells: bands in the order of coding, shell by shell.
+      shells: bands in the order of coding, shell by shell. The first holds one band, the mean,
+        which is predicted from the places around.
       parent: of each band, one of a lower shell that tells most of it.
       above: of each band, others of lower shells.
       beside: of each band, those like it, itself included: they tell of it at places around.
-      is_smooth: bands that are predicted from the places around.
     """
 
     shells: tuple[Int[np.ndarray, " k"], ...]
     parent: Int[np.ndarray, " c"]
     above: Int[np.ndarray, "c a"]
     beside: Int[np.ndarray, "c b"]
-    is_smooth: Bool[np.ndarray, " c"]
 
     @property
     def bands(self) -> int:
@@ -62,7 +61,7 @@ class Knowledge(NamedTuple):
 
     Attributes:
       weights: of the features, by phase and shell, in 2^-10.
-      models: how numbers of a context are coded: those of smooth bands, and the others.
+      models: how numbers of a context are coded: those of the mean, and the others.
     """
 
     weights: Int[np.ndarray, "p s f"]
@@ -76,7 +75,7 @@ class Step(NamedTuple):
       rows, columns: their places.
       shell: their bands.
       predicted: what they are expected to be.
-      features: what is known of their magnitude, in 2^-12.
+      features: what is known of their magnitude, in 2^-12: whole numbers, held exactly.
       phase: of their places.
       number: of their shell.
     """
@@ -85,9 +84,19 @@ class Step(NamedTuple):
     columns: Int[np.ndarray, " n"]
     shell: Int[np.ndarray, " k"]
     predicted: Int[np.ndarray, "n k"]
-    features: Int[np.ndarray, "f n k"]
+    features: Float[np.ndarray, "f n k"]
     phase: int
     number: int
+
+    @property
+    def place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where they lie in a block's numbers."""
+        return self.rows[:, None], self.columns[:, None], self.shell
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are the means that nothing is known of."""
+        return not (self.phase or self.number)
 
 
 def steps(numbers: Int[np.ndarray, "i j c"], layout: Layout) -> Iterator[Step]:
@@ -98,31 +107,25 @@ def steps(numbers: Int[np.ndarray, "i j c"], layout: Layout) -> Iterator[Step]:
     sums, count = np.zeros(bands, np.int64), 0
     for rows, columns, phase, around in _places(high, wide):
         here = len(rows)
-        near = np.zeros((here, bands + 1), np.int64)
-        spread = np.zeros((here, bands), np.int64)
-        mean = np.zeros((here, bands), np.int64)
-        if phase:
-            near = magnitudes[around].sum(0)
-            values = known[around][..., layout.is_smooth]
-            mean[:, layout.is_smooth] = values.sum(0) + 2 >> 2
-            spread[:, layout.is_smooth] = np.minimum(
-                np.abs(4 * values - values.sum(0)).sum(0), 16 * _CAP
-            )
+        near = magnitudes[around].sum(0) if phase else np.zeros((here, bands + 1), np.int64)
         own = np.zeros((here, bands + 1), np.int64)
         average = (sums << EXPECTED_BITS) // max(count, 1)
         for number, shell in enumerate(layout.shells):
-            features = np.stack(
-                [
-                    near[:, shell] << EXPECTED_BITS - 2,
-                    np.broadcast_to(average[shell], (here, len(shell))),
-                    own[:, layout.parent[shell]] << EXPECTED_BITS,
-                    _mean(own, layout.above[shell]),
-                    _mean(near, layout.beside[shell]) >> 2,
-                    spread[:, shell] << EXPECTED_BITS - 4,
-                ]
-            )
-            yield Step(rows, columns, shell, mean[:, shell], features, phase, number)
-            found = numbers[rows[:, None], columns[:, None], shell] - mean[:, shell]
+            features = np.zeros((FEATURES, here, len(shell)))
+            features[0] = near[:, shell] << EXPECTED_BITS - 2
+            features[1] = average[shell]
+            predicted = np.zeros((here, len(shell)), np.int64)
+            if number:
+                features[2] = own[:, layout.parent[shell]] << EXPECTED_BITS
+                features[3] = _mean(own, layout.above[shell])
+                features[4] = _mean(near, layout.beside[shell]) >> 2
+            elif phase:
+                values = known[around][..., shell]
+                predicted = values.sum(0) + 2 >> 2
+                spread = np.abs(4 * values - values.sum(0)).sum(0)
+                features[5] = np.minimum(spread, 16 * _CAP) << EXPECTED_BITS - 4
+            yield Step(rows, columns, shell, predicted, features, phase, number)
+            found = numbers[rows[:, None], columns[:, None], shell] - predicted
             own[:, shell] = np.minimum(np.abs(found), _CAP)
         magnitudes[rows, columns] = own
         known[rows, columns] = numbers[rows, columns]
@@ -191,49 +194,38 @@ def choose(
     numbers = np.rint(values).astype(np.int64)
     total = 0.0
     for step in steps(numbers, layout):
-        place = step.rows[:, None], step.columns[:, None], step.shell
-        wanted = values[place]
+        wanted = values[step.place]
         below = np.floor(wanted).astype(np.int64)
-        smooth = np.broadcast_to(layout.is_smooth[step.shell], wanted.shape)
-        best, least = below, np.full(wanted.shape, np.inf)
-        bits = np.zeros(wanted.shape)
-        expected = _expected(step, knowledge)
+        known = _contexts(step, knowledge)
+        model = knowledge.models[step.number > 0]
+        least, best, bits = np.full(wanted.shape, np.inf), below, np.zeros(wanted.shape)
         for candidate in (below, below + 1, np.zeros_like(below)):
-            cost = np.zeros(wanted.shape)
-            residuals = candidate - step.predicted
-            for is_smooth, model in zip((True, False), knowledge.models, strict=True):
-                chosen = smooth == is_smooth
-                cost[chosen] = model.cost(expected[chosen], residuals[chosen])
+            cost = model.cost(known, candidate - step.predicted)
             loss = (wanted - candidate) ** 2 + exchange * cost
             is_better = loss < least
-            best = np.where(is_better, candidate, best)
-            least = np.where(is_better, loss, least)
-            bits = np.where(is_better, cost, bits)
-        numbers[place] = best
+            least[is_better] = loss[is_better]
+            best, bits = np.where(is_better, candidate, best), np.where(is_better, cost, bits)
+        numbers[step.place] = best
         total += float(bits.sum())
     return numbers, total
 
 
 def encode(numbers: Int[np.ndarray, "i j c"], layout: Layout, knowledge: Knowledge) -> bytes:
     """A block's numbers as a chunk."""
-    shells = _shells_used(numbers, layout)
-    encoder, plain = Encoder(), list[int]()
-    escapes = list[int]()
+    used = [k for k, shell in enumerate(layout.shells) if numbers[..., shell].any()]
+    shells = used[-1] + 1 if used else 0
+    encoder, plain, escapes = Encoder(), list[int](), list[int]()
     for step in steps(numbers, layout):
+        found = (numbers[step.place] - step.predicted).reshape(-1)
         if step.number >= shells:
             continue
-        found = numbers[step.rows[:, None], step.columns[:, None], step.shell] - step.predicted
-        smooth = layout.is_smooth[step.shell]
-        if not step.phase:
-            plain += found[:, smooth].reshape(-1).tolist()
-        for is_smooth, chosen in ((True, smooth & (step.phase > 0)), (False, ~smooth)):
-            if chosen.any():
-                known = _contexts(step, chosen, knowledge)
-                centred = np.full(known.shape, tables.CENTRED)
-                model = knowledge.models[not is_smooth]
-                model.encode(encoder, escapes, known, centred, found[:, chosen].reshape(-1))
-    numbers_ = [*plain, *reversed(escapes)]
-    packed = b"".join(pack(unsigned(number)) for number in numbers_)
+        if step.is_plain:
+            plain += found.tolist()
+            continue
+        known = _contexts(step, knowledge).reshape(-1)
+        centred = np.full(known.shape, tables.CENTRED)
+        knowledge.models[step.number > 0].encode(encoder, escapes, known, centred, found)
+    packed = b"".join(pack(unsigned(number)) for number in (*plain, *reversed(escapes)))
     return bytes([shells]) + pack(len(escapes)) + packed + encoder.to_bytes()
 
 
@@ -251,29 +243,23 @@ def decode(
     numbers = np.zeros((*grid, layout.bands), np.int64)
     if shells > len(layout.shells) or count > numbers.size:
         raise FormatError(_DAMAGED)
-    smooth = sum(int(layout.is_smooth[shell].sum()) for shell in layout.shells[:shells])
-    rows, _, _, _ = next(_places(*grid))
-    plain = [_small(fields) for _ in range(len(rows) * smooth)]
+    first, *_ = next(_places(*grid))
+    plain = [_small(fields) for _ in range(len(first) if shells else 0)]
     escapes = [_small(fields) for _ in range(count)]
     decoder = Decoder(fields.rest())
     for step in steps(numbers, layout):
         if step.number >= shells:
             continue
-        found = np.zeros(step.predicted.shape, np.int64)
-        smooth_ = layout.is_smooth[step.shell]
-        if not step.phase:
-            size = int(smooth_.sum())
-            found[:, smooth_] = np.reshape(plain[: len(found) * size], (len(found), size))
-            plain = plain[len(found) * size :]
-        for is_smooth, chosen in ((True, smooth_ & (step.phase > 0)), (False, ~smooth_)):
-            if chosen.any():
-                known = _contexts(step, chosen, knowledge)
-                centred = np.full(known.shape, tables.CENTRED)
-                model = knowledge.models[not is_smooth]
-                part = model.decode(decoder, escapes, known, centred)
-                found[:, chosen] = part.reshape(len(found), -1)
-        found = (found + step.predicted).clip(-_LIMIT, _LIMIT)
-        numbers[step.rows[:, None], step.columns[:, None], step.shell] = found
+        if step.is_plain:
+            numbers[step.place] = np.reshape(plain, step.predicted.shape)
+            continue
+        known = _contexts(step, knowledge).reshape(-1)
+        centred = np.full(known.shape, tables.CENTRED)
+        found = knowledge.models[step.number > 0].decode(decoder, escapes, known, centred)
+        found = found.reshape(step.predicted.shape) + step.predicted
+        numbers[step.place] = found.clip(-_LIMIT, _LIMIT)
+    if escapes:
+        raise FormatError(_DAMAGED)
     decoder.finish()
     return numbers
 
@@ -283,19 +269,8 @@ def _small(fields: Fields) -> int:
     return max(-_LIMIT, min(_LIMIT, signed(fields.number())))
 
 
-def _shells_used(numbers: Int[np.ndarray, "i j c"], layout: Layout) -> int:
-    used = [k for k, shell in enumerate(layout.shells) if numbers[..., shell].any()]
-    return used[-1] + 1 if used else 0
-
-
-def _contexts(
-    step: Step, chosen: Bool[np.ndarray, " k"], knowledge: Knowledge
-) -> Int[np.ndarray, " n"]:
-    return _expected(step, knowledge)[:, chosen].reshape(-1)
-
-
-def _expected(step: Step, knowledge: Knowledge) -> Int[np.ndarray, "n k"]:
-    """The contexts of all numbers of a step."""
-    weights = knowledge.weights[step.phase, step.number]
-    expected = np.tensordot(weights, step.features, 1) >> WEIGHT_BITS
+def _contexts(step: Step, knowledge: Knowledge) -> Int[np.ndarray, "n k"]:
+    """The contexts of the numbers of a step."""
+    weights = knowledge.weights[step.phase, step.number].astype(np.float64)
+    expected = np.floor(np.tensordot(weights, step.features, 1) / (1 << WEIGHT_BITS))
     return contexts.classes(expected.reshape(-1)).reshape(expected.shape)

@@ -49,9 +49,9 @@ class Model:
     def __init__(self, entries: list[Entry]) -> None:
         """Takes an entry for each of the `CONTEXTS`."""
         self.entries = entries
-        kinds = sorted(set(entry.kind for entry in entries))
+        kinds = sorted({entry.kind for entry in entries})
         self._tables, places = tables.build(kinds)
-        number = {kind: place for kind, place in zip(kinds, places, strict=True)}
+        number = dict(zip(kinds, places, strict=True))
         self._first = np.array([number[entry.kind] for entry in entries])
         self._is_fine = np.array([entry.kind.scale < tables.FINE_SCALES for entry in entries])
         self._shifts = np.array([entry.shift for entry in entries])
@@ -65,12 +65,15 @@ class Model:
         fractions: Integer[np.ndarray, " n"],
         residuals: Integer[np.ndarray, " n"],
     ) -> None:
-        """Nothing; the residuals are then put, and what has no symbol is among the escapes."""
+        """Nothing; the residuals are then put, and what has no symbol is among the escapes.
+
+        There stands how far it lies beyond the table's reach, with its sign.
+        """
         shifts, chosen, reaches = self._choose(contexts, fractions)
         half = (1 << shifts) >> 1
         high = (residuals + half) >> shifts
         is_out = np.abs(high) > reaches
-        escapes += high[is_out].tolist()
+        escapes += (high - np.sign(high) * reaches)[is_out].tolist()
         symbols = np.where(is_out, 2 * reaches + 1, high + reaches)
         encoder.put(self._tables, chosen, symbols)
         wide = np.flatnonzero(shifts)
@@ -96,23 +99,24 @@ class Model:
         if len(out) > len(escapes):
             raise FormatError(_DAMAGED)
         for place in out:
-            high[place] = escapes.pop()
+            beyond = escapes.pop()
+            high[place] = beyond + (reaches[place] if beyond > 0 else -reaches[place])
         residuals = (high << shifts) - ((1 << shifts) >> 1)
         wide = np.flatnonzero(shifts)
         residuals[wide] += decoder.take_bits(shifts[wide])
         return residuals
 
     def cost(
-        self, contexts: Integer[np.ndarray, " n"], residuals: Integer[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " n"]:
+        self, contexts: Integer[np.ndarray, "*s"], residuals: Integer[np.ndarray, "*s"]
+    ) -> Float[np.ndarray, "*s"]:
         """What residuals whose fraction is `CENTRED` cost [bits]."""
-        shifts, _, reaches = self._choose(contexts, np.full(contexts.shape, tables.CENTRED))
+        shifts, reaches = self._shifts[contexts], self._reaches[contexts]
         high = np.minimum(np.abs(residuals + ((1 << shifts) >> 1) >> shifts), reaches + 1)
         return shifts + self._costs[contexts, high]
 
     @functools.cached_property
     def _costs(self) -> Float[np.ndarray, "c k"]:
-        """What each magnitude costs in each context; one more than the widest stands for escapes."""
+        """What magnitudes cost in each context; one more than the widest stands for escapes."""
         kinds = [entry.kind for entry in self.entries]
         middle = np.stack([tables.costs(kind)[tables.CENTRED] for kind in kinds])
         return middle[:, _WIDEST:]

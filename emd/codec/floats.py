@@ -5,6 +5,8 @@ For floats that are no whole numbers, and integers that range too far for the ot
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import zstandard
 from jaxtyping import Shaped
@@ -23,9 +25,7 @@ def encode(block: Shaped[np.ndarray, "h w"]) -> bytes:
     return zstandard.ZstdCompressor(level=_LEVEL).compress(planes.tobytes())
 
 
-def decode(
-    chunk: bytes, shape: tuple[int, int], dtype: np.dtype[np.generic]
-) -> Shaped[np.ndarray, "h w"]:
+def decode(chunk: bytes, shape: tuple[int, int], dtype: np.dtype[Any]) -> Shaped[np.ndarray, "h w"]:
     """The block of a shape that a chunk holds.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 
@@ -19,14 +20,13 @@ def layout(side: int) -> Layout:
     larger = np.maximum(u, v)
     edges = [edge for edge in _EDGES if edge < side] + [side]
     shells = tuple(
-        np.flatnonzero((low <= larger) & (larger < high))
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        np.flatnonzero((low <= larger) & (larger < high)) for low, high in itertools.pairwise(edges)
     )
     parent = np.where(larger > 0, (u // 2) * side + v // 2, side * side)
     ring = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
     above = np.stack([_place(u // 2 + y, v // 2 + x, side, larger > 0) for y, x in ring], 1)
     beside = np.stack([_place(u + y, v + x, side, larger > 0) for y, x in ring], 1)
-    return Layout(shells, parent, above, beside, larger == 0)
+    return Layout(shells, parent, above, beside)
 
 
 def _place(u: np.ndarray, v: np.ndarray, side: int, wanted: np.ndarray) -> np.ndarray:

@@ -83,9 +83,9 @@ class Pass(NamedTuple):
 
 @functools.cache
 def taps(level: int, kind: int) -> tuple[Tap, ...]:
-    """One of each pair of known pixels around one of a pass, (rows down, columns right), nearest first.
+    """One of each pair of known pixels around one of a pass: rows down, columns right.
 
-    The other of a pair lies opposite.
+    The nearest come first; the other of a pair lies opposite.
     """
     radius = _RADII[level][kind]
     down, right = KINDS[kind]
@@ -116,7 +116,7 @@ def passes(
       predictors: by level and kind.
       bounds: of the file's pixels.
     """
-    for spacing, level, kind, lattice in lattices(block):
+    for _, level, kind, lattice in lattices(block):
         predictor = predictors[level, kind]
         around = Surroundings(lattice, level, kind)
         predicted = around.predict(predictor.weights, bounds)

@@ -7,9 +7,10 @@ padded ones, are full of them. What is left is predicted and coded pass by pass.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Shaped
 
 from emd.codec import contexts, lattice, lattice_fit, levels
 from emd.codec.lattice import Bounds, Predictor
@@ -37,7 +38,7 @@ class Lattice:
         self.levels = levels_
         self._predictors = predictors
         self._model = model
-        self._bounds = Bounds(0, levels_.count - 1)
+        self._bounds = Bounds(0, levels_.total - 1)
 
     def encode(self, block: Shaped[np.ndarray, "h w"]) -> bytes:
         """A block of finite pixels as a chunk."""
@@ -60,7 +61,7 @@ class Lattice:
         )
 
     def decode(
-        self, chunk: bytes, shape: tuple[int, int], dtype: np.dtype[np.generic]
+        self, chunk: bytes, shape: tuple[int, int], dtype: np.dtype[Any]
     ) -> Shaped[np.ndarray, "h w"]:
         """The block of a shape that a chunk holds.
 
@@ -89,6 +90,8 @@ class Lattice:
             # what is damaged must not grow beyond what doubles hold
             found = (each.centre + residuals).clip(*self._bounds)
             each.target[...] = found.reshape(each.target.shape)
+        if escapes:
+            raise FormatError("a block is damaged: get the file anew")
         decoder.finish()
         whole = kept[np.cumsum(rows) - 1][:, np.cumsum(columns) - 1]
         return self.levels.values(whole.astype(np.int64), dtype)
@@ -106,7 +109,7 @@ class Lattice:
 _SETS = [(level, kind) for level in range(lattice.LEVELS) for kind in range(len(lattice.KINDS))]
 
 
-def from_bytes(parameters: bytes, dtype: np.dtype[np.generic]) -> Lattice:
+def from_bytes(parameters: bytes, dtype: np.dtype[Any]) -> Lattice:
     """The coder whose parameters a header holds.
 
     Raises:
@@ -131,7 +134,7 @@ def from_bytes(parameters: bytes, dtype: np.dtype[np.generic]) -> Lattice:
 
 def fit(levels_: levels.Levels, blocks: Sequence[Shaped[np.ndarray, "h w"]]) -> Lattice:
     """The coder that suits blocks like these, of finite pixels."""
-    bounds = Bounds(0, levels_.count - 1)
+    bounds = Bounds(0, levels_.total - 1)
     kept, size = [], 0
     for block in _spread(blocks):
         kept.append(_distinct(levels_.of(block).astype(np.float64))[2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -31,14 +31,14 @@ class Levels(NamedTuple):
     Attributes:
       low: the value of level 0; of floats, that value in steps.
       step: between levels; a whole number for pixels that are integers.
-      count: of levels.
+      total: how many levels there are.
       is_float: of pixels that are floats: their values are (low + q) * step.
       ranks: the values by rank; None where they are evenly spaced.
     """
 
     low: int
     step: float
-    count: int
+    total: int
     is_float: bool = False
     ranks: Int[np.ndarray, " k"] | None = None
 
@@ -52,14 +52,14 @@ class Levels(NamedTuple):
         return (pixels.astype(np.int64) - self.low + step // 2) // step
 
     def values(
-        self, levels: Int[np.ndarray, "*s"], dtype: np.dtype[np.generic]
+        self, levels: Int[np.ndarray, "*s"], dtype: np.dtype[Any]
     ) -> Shaped[np.ndarray, "*s"]:
         """The pixels of levels, in their type; the same on every machine.
 
         Raises:
           FormatError: there is no such level.
         """
-        if levels.size and not (0 <= levels.min() and levels.max() < self.count):
+        if levels.size and (levels.min() < 0 or levels.max() >= self.total):
             raise FormatError("pixels are damaged: get the file anew")
         if self.is_float:
             # one product of doubles, rounded once: IEEE 754 leaves no choice
@@ -71,7 +71,7 @@ class Levels(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """What `from_bytes` reads."""
-        start = pack(unsigned(self.low)) + pack(self.count)
+        start = pack(unsigned(self.low)) + pack(self.total)
         if self.is_float:
             return bytes([_FLOATS]) + start + _STEP.pack(self.step)
         if self.ranks is None:
@@ -80,7 +80,7 @@ class Levels(NamedTuple):
         return bytes([_RANKS]) + start + pack_bytes(zlib.compress(gaps, 9))
 
 
-def from_bytes(fields: Fields, dtype: np.dtype[np.generic]) -> Levels:
+def from_bytes(fields: Fields, dtype: np.dtype[Any]) -> Levels:
     """The levels that stand next in `fields`.
 
     Raises:
@@ -109,13 +109,13 @@ def from_bytes(fields: Fields, dtype: np.dtype[np.generic]) -> Levels:
     return _checked(Levels(low, 1, count, ranks=ranks), dtype)
 
 
-def _checked(levels: Levels, dtype: np.dtype[np.generic]) -> Levels:
+def _checked(levels: Levels, dtype: np.dtype[Any]) -> Levels:
     bounds = np.iinfo(dtype)
     if levels.ranks is not None:
         top, margin = int(levels.ranks[-1]), 0
     else:
         # the outermost levels of wide steps may lie half a step beyond the type
-        top, margin = levels.low + (levels.count - 1) * int(levels.step), int(levels.step)
+        top, margin = levels.low + (levels.total - 1) * int(levels.step), int(levels.step)
     if levels.step < 1 or levels.low < bounds.min or top > bounds.max + margin:
         raise FormatError("levels are damaged: get the file anew")
     return levels

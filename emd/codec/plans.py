@@ -14,7 +14,8 @@ from jaxtyping import Shaped
 
 from emd.codec import floats, lattice_coder, levels
 from emd.codec.frames import Frames
-from emd.codec.settings import Settings
+from emd.codec.settings import LAPPED, Settings
+from emd.codec.varints import pack_bytes
 from emd.threads import share
 
 _SAMPLED = 4  # frames that parameters are fitted to
@@ -25,10 +26,21 @@ Chunks = tuple[bytes, Iterable[bytes]]
 class Plan(Protocol):
     """How frames are coded: what the header says of it, and the coding."""
 
-    name: str
-    version: int
-    block_px: int
-    weights: tuple[str, str] | None
+    @property
+    def name(self) -> str:
+        """Of the coder."""
+
+    @property
+    def version(self) -> int:
+        """Of the coder."""
+
+    @property
+    def block_px(self) -> int:
+        """Side of the blocks."""
+
+    @property
+    def weights(self) -> tuple[str, str] | None:
+        """Name and fingerprint of what the decoder needs beside the stream."""
 
     @property
     def parameters(self) -> bytes:
@@ -114,7 +126,6 @@ def lossy(frames: Frames, settings: Settings, overhead: int) -> Plan:
       ValueError: there is no such model, or it does not get there.
     """
     from emd.codec import lapped_plan, latent_plan
-    from emd.codec.settings import LAPPED
 
     if settings.model in (None, LAPPED):
         return lapped_plan.make(frames, settings, overhead)
@@ -133,8 +144,6 @@ def _stored(chunk: bytes) -> int:
 
 def all_chunks(plan: Plan, pixels: Shaped[np.ndarray, "h w"], unfinite: bytes) -> Iterator[bytes]:
     """The chunks of a frame in the order of the container: its own, then those of its blocks."""
-    from emd.codec.varints import pack_bytes
-
     side, chunks = plan.chunks(pixels)
     yield pack_bytes(unfinite) + side if unfinite or side else b""
     yield from chunks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -135,7 +136,7 @@ def decompress(
     decoder = decoders.find(header)
     pixels = np.empty((len(chosen), y1 - y0, x1 - x0), dtype)
     for place, number in enumerate(chosen):
-        pixels[place] = decoder.frame(lambda index, n=number: reader.chunk(n, index), region)
+        pixels[place] = decoder.frame(functools.partial(reader.chunk, number), region)
     is_stack = len(header.shape) == 3 and frame is None
     laid = pixels if is_stack else pixels[0]
     try:
@@ -152,7 +153,8 @@ def _checked(region: Region | None, shape: tuple[int, int]) -> Region:
     y0, y1, x0, x1 = region
     if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
         raise ValueError(
-            f"region {y0}:{y1},{x0}:{x1} is not in the image: rows are 0:{height}, columns 0:{width}"
+            f"region {y0}:{y1},{x0}:{x1} is not in the image: rows are 0:{height}, "
+            f"columns 0:{width}"
         )
     return region
 

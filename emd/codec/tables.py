@@ -95,7 +95,8 @@ def cumulative(kind: Kind, fraction: int) -> Int[np.ndarray, " k"]:
 
 def build(kinds: list[Kind]) -> tuple[Tables, Int[np.ndarray, " k"]]:
     """Tables of these kinds, and the place of each kind's first."""
-    tables, places = [], []
+    tables: list[np.ndarray] = []
+    places = []
     for kind in kinds:
         places.append(len(tables))
         tables += [cumulative(kind, f) for f in fractions(kind.scale)]
