@@ -101,7 +101,7 @@ def _channel_steps(start: checkpoint.Model, images: np.ndarray) -> Float[np.ndar
 
     some = jnp.asarray(images[:: max(1, len(images) // 20)])
     latent = jnp.asarray(jax.jit(lambda x: apply(start.variables, x, method="encode"))(some))
-    return rate_aware.balanced_steps(jax.jit(decode), latent, jax.random.key(0))
+    return rate_aware.balanced_steps(jax.random.key(0), jax.jit(decode), latent)
 
 
 def make_store(
@@ -193,7 +193,7 @@ def measure(
     @jax.jit
     def of(x: jax.Array) -> rate_aware.Coded:
         steps = jnp.full(len(x), size)
-        return rate_aware.coded(module, variables, model, jnp.asarray(units), x, x, steps, None)
+        return rate_aware.coded(None, module, variables, model, jnp.asarray(units), x, x, steps)
 
     parts = [of(jnp.asarray(images[i : i + batch])) for i in range(0, len(images), batch)]
     mse, bpp = (np.concatenate([np.asarray(p) for p in part]) for part in zip(*parts, strict=True))
@@ -233,7 +233,8 @@ def _finish(
         "reloads": str(int(state.reloads)),
         **{key: f"{value:.6g}" for key, value in metrics.items()},
         **data.facts,
-        "simulated_share": f"{config.simulated_share:g}",
+        "simulated_micrographs": str(_simulated_count(config, start.config.domain)),
+        "simulated_share": f"{config.simulated_share if config.data_dir else 1:g}",
         **provenance.facts(),
     }
     place = Path(config.workdir) / "streams" / name
@@ -272,8 +273,17 @@ def _prose(config: Config) -> str:
         f"The transform of lossy streams: {config.model} of the zoo, gone on with for "
         f"{config.steps} batches of {config.batch_size} crops with the rate of its latents in the "
         "loss. Immutable: streams name it by its fingerprint, and better weights get another "
-        "version.\n\nReal crops were trained to themselves, simulated ones to their clean truth."
+        "version.\n\nReal crops were trained to themselves, simulated ones to their clean truth. "
+        "Where the real ones are from, and under which licences, stands in "
+        "[AUTOENCODERS.md](../../AUTOENCODERS.md). Rates below are by the training's own model of "
+        "them; what files take is measured by `python -m experiments.rate_distortion`."
     )
+
+
+def _simulated_count(config: Config, domain: str) -> int:
+    """Return how many simulated micrographs were drawn from."""
+    is_drawn = config.data_dir is None or config.simulated_share > 0
+    return SIMULATED_COUNT * len(crops.domains_of(domain)) if is_drawn else 0
 
 
 if __name__ == "__main__":

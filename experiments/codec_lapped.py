@@ -30,12 +30,12 @@ from experiments import config as configs
 from experiments import provenance, training_data
 
 ROUNDS = 2
-STEPS_AN_IMAGE = 3
+STEPS_AN_IMAGE = 2
 STEP_OCTAVES = (-4.5, 2.0)
 """Steps are drawn between, in octaves of the image's standard deviation."""
-PER_SOURCE = 12
+PER_SOURCE = 40
 """Images of each source, at most."""
-KEPT = 2_000
+KEPT = 3_000
 """Numbers of a step that are kept, at most."""
 _ENOUGH = 300_000  # numbers of a phase and shell: more would hardly move the weights
 _REWEIGHTINGS = 3
@@ -49,7 +49,7 @@ class Config:
     data_dir: str | None = configs.option(
         None, "folder with tem/ and stem/ inside; simulated micrographs without it"
     )
-    simulated_share: float = configs.option(0.2, "above 0 simulated micrographs are added")
+    simulated_share: float = configs.option(0.0, "above 0 simulated micrographs are added")
     seed: int = configs.option(0, "seed of the steps")
     workdir: str = configs.option("runs", "folder for the weights")
 
@@ -104,7 +104,7 @@ _TEXT = (
 )
 
 
-def _blocks(images: list[crops.Image]) -> list[Float[np.ndarray, "h w"]]:
+def _blocks(images: list[crops.Image]) -> list[Float[np.ndarray, "_ _"]]:
     """Return a block of some images of each source."""
     found = []
     for source in sorted({image.source for image in images}):
@@ -115,7 +115,7 @@ def _blocks(images: list[crops.Image]) -> list[Float[np.ndarray, "h w"]]:
 
 
 def _gather(
-    blocks: list[Float[np.ndarray, "h w"]], side: int, known: Knowledge | None, seed: int
+    blocks: list[Float[np.ndarray, "_ _"]], side: int, known: Knowledge | None, seed: int
 ) -> _Numbers:
     """Return what blocks are quantised to at some steps, as the coder would with what is known."""
     found = _Numbers({}, {})
@@ -147,9 +147,11 @@ _Part = tuple[tuple[int, int], np.ndarray, np.ndarray]
 def _part(step: bands.Step, numbers: Int[np.ndarray, "i j c"]) -> _Part:
     """Return phase and shell of a step, and features and residuals of some of its numbers."""
     residuals = (numbers[step.place] - step.predicted).reshape(-1)
-    every = -(-residuals.size // KEPT)
-    features = step.features.reshape(FEATURES, -1)[:, ::every]
-    return (step.phase, step.number), features.astype(np.int32), residuals[::every].astype(np.int32)
+    # any stride would see some bands alone
+    draw = np.random.default_rng(residuals.size)
+    kept = draw.permutation(residuals.size)[:KEPT]
+    features = step.features.reshape(FEATURES, -1)[:, kept].astype(np.int32)
+    return (step.phase, step.number), features, residuals[kept].astype(np.int32)
 
 
 def _fit(found: _Numbers, shells: int) -> Int[np.ndarray, "p s f"]:
@@ -197,8 +199,11 @@ def _models(
                 continue  # plain
             for features, residuals in zip(parts, own.residuals[phase, shell], strict=True):
                 expected = weights[side][phase, shell] @ features.astype(np.int64) >> WEIGHT_BITS
-                known[shell > 0].append(contexts.classes(expected).astype(np.uint8))
-                numbers[shell > 0].append(residuals)
+                classes = contexts.classes(expected)
+                # numbers of context 0 are not coded where all are 0
+                is_coded = (classes > 0) | residuals[classes == 0].any()
+                known[shell > 0].append(classes[is_coded].astype(np.uint8))
+                numbers[shell > 0].append(residuals[is_coded])
 
     def fit(classes: list[np.ndarray], values: list[np.ndarray]) -> contexts.Model:
         flat = np.concatenate(classes).astype(np.int64)

@@ -35,6 +35,7 @@ ORDER = (
     ("emd.training.schedule", "emd.training.loss", "emd.training.padding"),
     ("emd.training.yardsticks", "emd.training.devices"),
     ("emd.training.autoencoder", "emd.training.lockstep"),
+    ("emd.training.rate_aware",),
     ("emd.training.side_by_side",),
     ("emd.tiling", "emd.opencv"),
     ("emd.apply",),

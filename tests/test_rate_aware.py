@@ -128,7 +128,7 @@ def test_balanced_steps_of_a_known_decoder():
     basis = np.linalg.qr(random.standard_normal((64, DEPTH)))[0] * np.arange(1, DEPTH + 1)
     matrix = jnp.asarray(basis, jnp.float32)
     latent = jnp.asarray(random.standard_normal((4, 30, 30, DEPTH)), jnp.float32)
-    steps = rate_aware.balanced_steps(lambda y: y @ matrix.T, latent, jax.random.key(0))
+    steps = rate_aware.balanced_steps(jax.random.key(0), lambda y: y @ matrix.T, latent)
     np.testing.assert_allclose(steps, 1 / np.arange(1, DEPTH + 1), rtol=0.05)
 
 

@@ -394,21 +394,18 @@ def test_a_summary_counts_what_has_no_bd_rate():
 
 
 def _pretend_to_compress(pixels, settings):
-    """Cuts bits off, the more the lower the rate, and leaves the rest to zlib."""
-    if settings.get("bpp", 1) < 0.02:
-        raise ValueError("too few bits")
-    kept = 0 if "lossless" in settings else round(15 - 2 * settings["bpp"])
-    step = pixels.dtype.type(1 if pixels.dtype.kind == "f" else 1 << min(kept, 15))
+    """Cuts bits off, the more the lower the quality, and leaves the rest to zlib."""
+    kept = 0 if "lossless" in settings else round(15 - settings["quality"] / 10)
+    step = 1 << min(max(kept, 0), 15)
     head = f"{pixels.dtype},{pixels.shape[0]},{pixels.shape[1]},{step}\n".encode()
-    coarse = pixels // step if step != 1 else pixels
-    return head + zlib.compress(coarse.tobytes())
+    return head + zlib.compress((pixels // step if step > 1 else pixels).tobytes())
 
 
 def _pretend_to_decompress(stream):
     head, _, body = stream.partition(b"\n")
     dtype, height, width, step = head.decode().split(",")
     coarse = np.frombuffer(zlib.decompress(body), dtype).reshape(int(height), int(width))
-    return coarse if step == "1" else coarse * np.dtype(dtype).type(int(step) + 0)
+    return coarse * np.dtype(dtype).type(int(step))
 
 
 @pytest.fixture
@@ -420,12 +417,22 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(ours, "_decompress", _pretend_to_decompress)
 
 
-def test_rates_out_of_reach_are_left_out(stand_in, scene, monkeypatch):
-    points = ours.curve(ours.VARIANTS[0], scene)
-    assert [point.control for point in points] == [rate for rate in ours.RATES if rate >= 0.02]
-    monkeypatch.setattr(ours, "RATES", (0.01,))
-    with pytest.raises(ValueError, match=r"lapped refuses all rates: too few bits"):
-        ours.curve(ours.VARIANTS[0], scene)
+def test_ours_is_swept_like_the_others(stand_in, scene):
+    points = ours.curve(ours.VARIANTS[0], scene, points=8)
+    assert points[0].control == 0
+    assert points[-1].control == 100
+    assert points[-1].bpp > points[0].bpp
+    assert points[-1].psnr > points[0].psnr + 20
+
+
+@pytest.mark.parametrize("verdict", ["use it", "do not use"])
+def test_nothing_is_denoised_that_this_would_harm(scene, monkeypatch, verdict):
+    found = restored.fit(scene.pixels, name="fit")._replace(verdict=verdict)
+    monkeypatch.setattr(restored, "fit", lambda *_, **__: found)
+    asked = ours.suited(ours.VARIANTS[1], scene.pixels).settings
+    assert asked == ({"denoise": "fit"} if verdict == "use it" else {})
+    is_same = np.array_equal(restored.restored(scene), scene.pixels)
+    assert is_same == (verdict == "do not use")
 
 
 def test_the_experiment_end_to_end(stand_in, tmp_path, monkeypatch):

@@ -83,26 +83,26 @@ def _add_rates(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quality",
         metavar="Q",
-        type=ranges.number(0, 100),
+        type=ranges.number(0.0, 100.0),
         help="from 0 to 100: ten more, and errors are about half as large",
     )
     group.add_argument(
         "--bpp",
         metavar="B",
-        type=ranges.number(0, above=True),
+        type=ranges.number(0.0, above=True),
         help="bits a pixel of the whole file, at most",
     )
     group.add_argument(
         "--psnr",
         metavar="P",
-        type=ranges.number(0, above=True),
+        type=ranges.number(0.0, above=True),
         help="dB to the micrograph given, at least, its range from its darkest to its brightest "
         "pixel",
     )
     group.add_argument(
         "--max-error",
         metavar="E",
-        type=ranges.number(0),
+        type=ranges.number(0.0),
         help="no pixel is off by more than these counts",
     )
     group.add_argument("--lossless", action="store_true", help="every pixel comes back as it was")

@@ -31,6 +31,7 @@ PHASES = 3
 _COARSEST = 4  # places a side, of the coarsest grid of a block
 _LIMIT = 1 << 30  # of a number
 _CAP = 255  # magnitudes count no more than this
+_ONE_BIT = np.ones(1, np.int64)
 _DAMAGED = "a block is damaged: get the file anew"
 
 
@@ -223,6 +224,12 @@ def encode(numbers: Int[np.ndarray, "i j c"], layout: Layout, knowledge: Knowled
             plain += found.tolist()
             continue
         known = _contexts(step, knowledge).reshape(-1)
+        # most numbers of a small stream lie where all around is 0: one bit says so of all of them
+        if (is_blank := known == 0).any():
+            has_more = found[is_blank].any(keepdims=True)
+            encoder.put_bits(has_more.astype(np.int64), _ONE_BIT)
+            if not has_more:
+                known, found = known[~is_blank], found[~is_blank]
         centred = np.full(known.shape, tables.CENTRED)
         knowledge.models[step.number > 0].encode(encoder, escapes, known, centred, found)
     packed = b"".join(pack(unsigned(number)) for number in (*plain, *reversed(escapes)))
@@ -254,8 +261,13 @@ def decode(
             numbers[step.place] = np.reshape(plain, step.predicted.shape)
             continue
         known = _contexts(step, knowledge).reshape(-1)
+        is_coded = np.ones(known.shape, bool)
+        if (is_blank := known == 0).any() and not decoder.take_bits(_ONE_BIT)[0]:
+            is_coded = ~is_blank
+        known, found = known[is_coded], np.zeros(known.shape, np.int64)
         centred = np.full(known.shape, tables.CENTRED)
-        found = knowledge.models[step.number > 0].decode(decoder, escapes, known, centred)
+        model = knowledge.models[step.number > 0]
+        found[is_coded] = model.decode(decoder, escapes, known, centred)
         found = found.reshape(step.predicted.shape) + step.predicted
         numbers[step.place] = found.clip(-_LIMIT, _LIMIT)
     if escapes:

@@ -12,7 +12,7 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Real
 
 from emd.codec import tables
 from emd.codec.rans import Decoder, Encoder
@@ -34,8 +34,8 @@ class Entry(NamedTuple):
     """Low bits that go plain."""
 
 
-def classes(activity: Integer[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The contexts of activities >= 0: exact below 4, then four an octave, in integers."""
+def classes(activity: Real[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The contexts of activities, whole numbers >= 0: exact below 4, then four an octave."""
     # a double holds the integer exactly, and frexp takes it apart without rounding
     mantissa, exponent = np.frexp(activity.astype(np.float64))
     quarter = (mantissa * 8).astype(np.int64) - 4

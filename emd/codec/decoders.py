@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -19,6 +19,7 @@ Region = tuple[int, int, int, int]
 Chunk = Callable[[int], bytes]
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """What decodes the frames of a stream."""
 

@@ -117,9 +117,10 @@ def put_back(
     before = int(wrong[:first].sum())
     inside = wrong[first:].reshape(y1 - y0, width)
     size = (before + int(inside.sum())) * pixels.dtype.itemsize
-    values = np.frombuffer(_inflate(fields.rest(), size), pixels.dtype.newbyteorder("<"))
-    if values.nbytes < size:
+    data = _inflate(fields.rest(), size)
+    if len(data) < size:
         raise FormatError(_DAMAGED)
+    values = np.frombuffer(data, pixels.dtype.newbyteorder("<"))
     whole = np.zeros(inside.shape, pixels.dtype)
     whole[inside] = values[before:]
     pixels[inside[:, x0:x1]] = whole[:, x0:x1][inside[:, x0:x1]]

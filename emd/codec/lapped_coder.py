@@ -85,7 +85,7 @@ class Trial(NamedTuple):
     settled: Settled
 
 
-def attempt(crops: list[Float[np.ndarray, "h w"]], how: Settled, known: Knowledge) -> Trial:
+def attempt(crops: list[Float[np.ndarray, "_ _"]], how: Settled, known: Knowledge) -> Trial:
     """What these settings would make of crops, at most `BLOCK_PX` a side."""
 
     def one(crop: Float[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarray, float]:
@@ -224,7 +224,7 @@ def analyse(
     return values[first : first + count].reshape(count, values.shape[1], side * side)
 
 
-def crops(frame: Shaped[np.ndarray, "h w"], count: int) -> list[Float[np.ndarray, "h w"]]:
+def crops(frame: Shaped[np.ndarray, "h w"], count: int) -> list[Float[np.ndarray, "_ _"]]:
     """At most so many blocks, spread over the frame."""
     corners = [
         (top, left)

@@ -132,7 +132,7 @@ def from_bytes(parameters: bytes, dtype: np.dtype[Any]) -> Lattice:
     return Lattice(found, predictors, model)
 
 
-def fit(levels_: levels.Levels, blocks: Sequence[Shaped[np.ndarray, "h w"]]) -> Lattice:
+def fit(levels_: levels.Levels, blocks: Sequence[Shaped[np.ndarray, "_ _"]]) -> Lattice:
     """The coder that suits blocks like these, of finite pixels."""
     bounds = Bounds(0, levels_.total - 1)
     kept, size = [], 0
@@ -155,8 +155,8 @@ def fit(levels_: levels.Levels, blocks: Sequence[Shaped[np.ndarray, "h w"]]) -> 
 
 
 def _spread(
-    blocks: Sequence[Shaped[np.ndarray, "h w"]],
-) -> Iterable[Shaped[np.ndarray, "h w"]]:
+    blocks: Sequence[Shaped[np.ndarray, "_ _"]],
+) -> Iterable[Shaped[np.ndarray, "_ _"]]:
     """The blocks in an order whose start is spread over all of them."""
     order = sorted(range(len(blocks)), key=lambda k: int(f"{k:032b}"[::-1], 2))
     return (blocks[k] for k in order)

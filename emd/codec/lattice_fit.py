@@ -17,7 +17,7 @@ _ENOUGH_PX = 100_000  # of a pass: more would hardly move the weights
 _LARGEST = 1 << 18  # of a weight: what keeps sums below 2^53
 
 
-def fit(blocks: list[Float[np.ndarray, "h w"]], bounds: Bounds) -> dict[tuple[int, int], Predictor]:
+def fit(blocks: list[Float[np.ndarray, "_ _"]], bounds: Bounds) -> dict[tuple[int, int], Predictor]:
     """The predictors of each level and kind for blocks like these."""
     found: dict[tuple[int, int], list[lattice.Surroundings]] = {}
     for block in blocks:

@@ -121,7 +121,7 @@ def _checked(levels: Levels, dtype: np.dtype[Any]) -> Levels:
     return levels
 
 
-def survey(frames: Iterable[Shaped[np.ndarray, "h w"]], max_error: float) -> Levels | None:
+def survey(frames: Iterable[Shaped[np.ndarray, "_ _"]], max_error: float) -> Levels | None:
     """The levels that bring all pixels back within an error; None where there are none.
 
     Args:

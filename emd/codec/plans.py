@@ -7,7 +7,7 @@ the step at which the stream is what was asked for: on some of the pixels first,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -23,6 +23,7 @@ _SAMPLED = 4  # frames that parameters are fitted to
 Chunks = tuple[bytes, Iterable[bytes]]
 
 
+@runtime_checkable
 class Plan(Protocol):
     """How frames are coded: what the header says of it, and the coding."""
 
@@ -50,7 +51,7 @@ class Plan(Protocol):
         """A frame's side information, and its blocks."""
 
 
-def blocks(pixels: Shaped[np.ndarray, "h w"], side: int) -> list[Shaped[np.ndarray, "i j"]]:
+def blocks(pixels: Shaped[np.ndarray, "h w"], side: int) -> list[Shaped[np.ndarray, "_ _"]]:
     """A frame in blocks, row by row."""
     height, width = pixels.shape
     return [
@@ -125,10 +126,12 @@ def lossy(frames: Frames, settings: Settings, overhead: int) -> Plan:
     Raises:
       ValueError: there is no such model, or it does not get there.
     """
-    from emd.codec import lapped_plan, latent_plan
-
     if settings.model in (None, LAPPED):
+        from emd.codec import lapped_plan
+
         return lapped_plan.make(frames, settings, overhead)
+    from emd.codec import latent_plan  # brings jax
+
     return latent_plan.make(frames, settings, overhead)
 
 

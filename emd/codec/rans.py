@@ -21,7 +21,7 @@ TOTAL = 1 << PRECISION
 _WORD = 16
 _LOW = np.uint64(1 << _WORD)  # a state lies from here to below its square
 _MASK = np.uint64(TOTAL - 1)
-_BYTES_A_LANE = 600  # a state costs about 3 bytes: half a per cent
+_BYTES_A_LANE = 400  # a state costs about 3 bytes: three quarters of a per cent
 _MAX_LANES = 12  # as a power of two
 _DAMAGED = "symbols are damaged: get the file anew"
 
@@ -33,7 +33,7 @@ class Tables:
       sizes: how many symbols each table has, 256 at most.
     """
 
-    def __init__(self, cumulative: list[Int[np.ndarray, " k"]]) -> None:
+    def __init__(self, cumulative: list[Int[np.ndarray, " _"]]) -> None:
         """Takes the tables' cumulative frequencies: of n symbols n + 1 numbers."""
         self.sizes = np.array([len(table) - 1 for table in cumulative])
         self._bases = np.concatenate([[0], np.cumsum(self.sizes + 1)[:-1]]).astype(np.int64)

@@ -49,7 +49,7 @@ def check(settings: Settings) -> None:
     asked = [
         name
         for name in ("lossless", "max_error", "quality", "bpp", "psnr")
-        if getattr(settings, name) not in (None, False)
+        if getattr(settings, name) is not None and getattr(settings, name) is not False
     ]
     if len(asked) > 1:
         raise ValueError(f"{' and '.join(asked)} exclude one another: ask for one of them")

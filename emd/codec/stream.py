@@ -168,7 +168,8 @@ def _metadata(reader: Reader, region: Region) -> dict[str, Any]:
     step["compressed_bytes"] = reader.size
     if region != (0, header.shape[-2], 0, header.shape[-1]):
         step["region"] = list(region)
-    return {**header.metadata, "emd": [*header.metadata.get("emd", []), step]}
+    before = header.metadata.get("emd", [])
+    return {**header.metadata, "emd": [*(before if isinstance(before, list) else [before]), step]}
 
 
 def describe(data: bytes | Readable) -> dict[str, Any]:

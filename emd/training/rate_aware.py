@@ -122,6 +122,7 @@ class Coded(NamedTuple):
 
 
 def coded(
+    key: Key[Array, ""] | None,
     module: Autoencoder,
     variables: Any,
     model: RateModel,
@@ -129,7 +130,6 @@ def coded(
     images: Float[Array, "n h w"],
     truth: Float[Array, "n h w"],
     step: Float[Array, " n"],
-    key: Key[Array, ""] | None,
 ) -> Coded:
     """Return error and rate of images coded at global steps, borders left out.
 
@@ -223,7 +223,7 @@ def make_step(
         def loss_fn(params: Any) -> Float[Array, ""]:
             variables = {"params": params["weights"], "batch_stats": state.batch_stats}
             units = jnp.asarray(channel_steps)
-            found = coded(module, variables, params["rate"], units, images, truth, steps, noise)
+            found = coded(noise, module, variables, params["rate"], units, images, truth, steps)
             return log_cost(found, steps, slope)
 
         loss, grads = jax.value_and_grad(loss_fn)(state.params)
@@ -235,7 +235,7 @@ def make_step(
 
 
 def balanced_steps(
-    decode: Callable[[Array], Array], latent: Float[Array, "n h w d"], key: Key[Array, ""]
+    key: Key[Array, ""], decode: Callable[[Array], Array], latent: Float[Array, "n h w d"]
 ) -> Float[np.ndarray, " d"]:
     """Return the step of each channel at which its rounding costs as much as any other's.
 

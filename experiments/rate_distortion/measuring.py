@@ -38,7 +38,7 @@ def lossy(folder: Path, *, points: int) -> dict[str, Measure]:
             _after_denoising, known[name], folder, points
         )
     for variant in ours.VARIANTS:
-        measures[variant.name] = functools.partial(_own, variant)
+        measures[variant.name] = functools.partial(_own, variant, points)
     return measures
 
 
@@ -54,8 +54,10 @@ def _after_denoising(
     return _kept(rival, folder, points, image, restored.restored(image))
 
 
-def _own(variant: ours.Variant, image: Image) -> Sequence[Point]:
-    return [] if variant.needs_truth and image.clean is None else ours.curve(variant, image)
+def _own(variant: ours.Variant, points: int, image: Image) -> Sequence[Point]:
+    if variant.needs_truth and image.clean is None:
+        return []
+    return ours.curve(variant, image, points=points)
 
 
 def _kept(

@@ -1,4 +1,4 @@
-"""Our codec as one more curve: rates are asked for, and whole streams counted and decoded."""
+"""Our codec as one more curve: whole streams at qualities from 0 to 100, counted and decoded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from jaxtyping import Shaped
 from emd import codec
 from emd.data.micrograph import Micrograph
 from experiments.rate_distortion.images import Image
+from experiments.rate_distortion.restored import may_denoise
 from experiments.rate_distortion.scaling import onto
 from experiments.rate_distortion.scores import Point, score
+from experiments.rate_distortion.sweep import Span, sweep
 
 Pixels = Shaped[np.ndarray, "h w"]
-
-RATES = (0.015, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5)
-"""Bits a pixel that are asked for."""
 
 
 class Variant(NamedTuple):
@@ -25,7 +24,7 @@ class Variant(NamedTuple):
     Attributes:
       name: in tables and files.
       how: its settings, in a line.
-      settings: of `emd.codec.Settings`, but for the rate.
+      settings: of `emd.codec.Settings`, but for the quality.
       needs_truth: whether it aims at the truth, which only simulated images have.
     """
 
@@ -36,7 +35,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS = (
-    Variant("lapped", "`emd compress --bpp`", {}),
+    Variant("lapped", "`emd compress`", {}),
     Variant(
         "lapped denoised",
         "the same with `--denoise fit`: a kernel fitted to the image restores it first",
@@ -45,42 +44,46 @@ VARIANTS = (
     ),
     Variant(
         "temstem_latent16",
-        "`emd compress --model temstem_latent16 --bpp`",
+        "`emd compress --model temstem_latent16`",
         {"model": "temstem_latent16"},
     ),
 )
 LOSSLESS = "emd lossless"
 
+_QUALITIES = Span(0, 100)
 
-def curve(variant: Variant, image: Image) -> list[Point]:
-    """Return the points of a variant's curve on an image.
+
+def curve(variant: Variant, image: Image, *, points: int) -> list[Point]:
+    """Return about so many points of a variant on an image.
 
     It is given the same 16 bits over the image's range as the other codecs, since few counts hold
-    no restored image: rounded to them it would be up to 8 dB further from the truth. Rates that
-    it refuses as out of its reach are left out.
-
-    Raises:
-        ValueError: it refuses all of them.
+    no restored image: rounded to them it would be up to 8 dB further from the truth.
     """
     scaling = onto(image.pixels, 65535, "uint16")
     scaled = scaling.forth(image.pixels)
-    points, refusal = [], ""
-    for bpp in RATES:
-        try:
-            stream = _compress(scaled, {**variant.settings, "bpp": bpp})
-        except ValueError as error:
-            refusal = str(error)
-            continue
-        decoded = scaling.back(_decompress(stream))
-        points.append(score(decoded, image.pixels, image.clean, control=bpp, size=len(stream)))
-    if not points:
-        raise ValueError(f"{image.name}: {variant.name} refuses all rates: {refusal}")
-    return points
+    fitting = suited(variant, scaled)
+
+    def measure(quality: float) -> Point:
+        stream = encode(fitting, scaled, quality)
+        decoded = scaling.back(decode(stream))
+        return score(decoded, image.pixels, image.clean, control=quality, size=len(stream))
+
+    return sweep(measure, _QUALITIES, count=points)
 
 
-def encode(variant: Variant, pixels: Pixels, bpp: float) -> bytes:
-    """Return the stream of an image at a rate."""
-    return _compress(pixels, {**variant.settings, "bpp": bpp})
+def suited(variant: Variant, pixels: Pixels) -> Variant:
+    """Return the variant, without its denoiser for an image that this would harm.
+
+    As others' images are then left as they are, too.
+    """
+    if "denoise" not in variant.settings or may_denoise(pixels):
+        return variant
+    return variant._replace(settings={k: v for k, v in variant.settings.items() if k != "denoise"})
+
+
+def encode(variant: Variant, pixels: Pixels, quality: float) -> bytes:
+    """Return the stream of an image at a quality from 0 to 100."""
+    return _compress(pixels, {**variant.settings, "quality": quality})
 
 
 def encode_lossless(pixels: Pixels) -> bytes:

@@ -6,9 +6,9 @@ So that what the codec brings is told apart from what the denoiser brings.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
-from emd.fit import fit
+from emd.fit import Fit, fit
 from emd.restore import denoise
 from experiments.rate_distortion.images import Image
 
@@ -18,10 +18,19 @@ CODECS = ("JPEG 2000", "JPEG XL")
 
 
 def restored(image: Image) -> Float[np.ndarray, "h w"]:
-    """Return an image restored by the kernel fitted to it, or itself if none may be used.
+    """Return an image restored by the kernel fitted to it, or itself if that would harm it.
 
     As floats, not rounded to counts: few counts a pixel hold no restored image.
     """
     counts = image.pixels.astype(np.float32)
     found = fit(counts, name="fit")
-    return counts if found.verdict == "do not use" else denoise(counts, found.model)
+    return denoise(counts, found.model) if _is_useful(found) else counts
+
+
+def may_denoise(pixels: Shaped[np.ndarray, "h w"]) -> bool:
+    """Return whether a kernel fitted to an image may be used."""
+    return _is_useful(fit(pixels, name="fit"))
+
+
+def _is_useful(found: Fit) -> bool:
+    return found.verdict != "do not use"

@@ -73,19 +73,20 @@ def imagecodecs() -> Any:
 
 
 def curve(rival: Rival, image: Image, given: Pixels, *, points: int) -> list[Point]:
-    """Return the points of a codec's curve on an image, of which it is given ``given``.
+    """Return about so many points of a codec on an image, of which it is given ``given``.
 
     That is the image itself, or one made from it; the points tell how far from the image they are.
     """
     scaling = onto(given, rival.top, rival.dtype)
     scaled = scaling.forth(given)
+    count = max(points // len(rival.spans), 2)
 
     def measure(control: float) -> Point:
         file = rival.encode(scaled, control)
         decoded = scaling.back(rival.decode(file, scaled.shape))
         return score(decoded, image.pixels, image.clean, control=control, size=len(file))
 
-    return [point for span in rival.spans for point in sweep(measure, span, count=points)]
+    return [point for span in rival.spans for point in sweep(measure, span, count=count)]
 
 
 def rivals() -> list[Rival]:

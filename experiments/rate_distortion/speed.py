@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from experiments.evaluate.rows import Row
 from experiments.rate_distortion import lossless, ours, rivals
 from experiments.rate_distortion.images import Image
-from experiments.rate_distortion.scaling import as_integers, onto
+from experiments.rate_distortion.scaling import onto
+from experiments.rate_distortion.scores import Point
 
 AIM_BPP = 0.5
 """The rate at which codecs with loss are timed, or the nearest that they reach."""
@@ -23,21 +24,27 @@ _TRIES = 12  # to come near it
 def lossy(rival: rivals.Rival, image: Image, *, repeats: int) -> Row:
     """Return how fast another codec is near `AIM_BPP`."""
     scaled = onto(image.pixels, rival.top, rival.dtype).forth(image.pixels)
-    points = rivals.curve(rival, image, image.pixels, points=_TRIES)
-    near = min(points, key=lambda point: abs(np.log(point.bpp / AIM_BPP)))
+    control = _near(rivals.curve(rival, image, image.pixels, points=_TRIES))
     return _row(
-        rival.name, "no", image, lambda: rival.encode(scaled, near.control),
+        rival.name, "no", image, lambda: rival.encode(scaled, control),
         lambda file: rival.decode(file, scaled.shape), repeats,
     )  # fmt: skip
 
 
 def of_ours(variant: ours.Variant, image: Image, *, repeats: int) -> Row:
-    """Return how fast ours is at `AIM_BPP`."""
-    scaled = as_integers(image.pixels)
+    """Return how fast ours is near `AIM_BPP`."""
+    scaled = onto(image.pixels, 65535, "uint16").forth(image.pixels)
+    quality = _near(ours.curve(variant, image, points=_TRIES))
+    fitting = ours.suited(variant, scaled)
     return _row(
-        variant.name, "no", image, lambda: ours.encode(variant, scaled, AIM_BPP), ours.decode,
+        variant.name, "no", image, lambda: ours.encode(fitting, scaled, quality), ours.decode,
         repeats,
     )  # fmt: skip
+
+
+def _near(points: Sequence[Point]) -> float:
+    """The control whose rate is nearest."""
+    return min(points, key=lambda point: abs(np.log(point.bpp / AIM_BPP))).control
 
 
 def without_loss(codec: lossless.Codec, image: Image, *, repeats: int) -> Row:
