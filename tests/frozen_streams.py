@@ -90,9 +90,9 @@ CASES = {
     "lattice_ranks": lambda: encoded(sparse((40, 66)), lossless=True),
     "lattice_repeats": lambda: encoded(enlarged((30, 40)), lossless=True),
     "bytes": lambda: encoded(with_gaps(scene((13, 17))).astype(np.float32), lossless=True),
-    "lapped_8": lambda: lapped_stream(scene((45, 60)).astype(np.float32), 8, 9),
+    "lapped_8": lambda: lapped_stream(scene((45, 40)).astype(np.float32), 8, 9),
     "lapped_16": lambda: lapped_stream(with_spikes(scene((40, 66))).astype(np.float32), 16, 99),
-    "lapped_32": lambda: lapped_stream(scene((130, 33), 3).astype(np.uint16), 32, 9),
+    "lapped_32": lambda: lapped_stream(scene((70, 33), 3).astype(np.uint16), 32, 9),
     "lapped_gaps": lambda: encoded(with_gaps(scene((2, 65, 9))).astype(np.float32), quality=70),
 }
 

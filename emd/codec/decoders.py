@@ -47,7 +47,7 @@ def settings(header: Header) -> dict[str, Any]:
     """How a stream was coded, as JSON holds it; empty where that is not known."""
     if (header.coder, header.coder_version) == (lapped_coder.NAME, lapped_coder.VERSION):
         how = lapped_coder.from_bytes(header.parameters)
-        return {"block_px": how.side, "step_counts": how.step}
+        return {"transform_px": how.side, "step_counts": how.step}
     if (header.coder, header.coder_version) == (lattice_coder.NAME, lattice_coder.VERSION):
         found = lattice_coder.from_bytes(header.parameters, np.dtype(header.dtype)).levels
         is_lossless = found.step == 1

@@ -47,7 +47,7 @@ class Config:
     side_px: int = configs.option(768, "real images are cut to their middle, at most so wide")
     scene_px: int = configs.option(512, "side of simulated images")
     scenes: int = configs.option(3, "simulated images of a domain and dose")
-    points: int = configs.option(20, "points of a codec on an image")
+    points: int = configs.option(20, "points of a codec on an image; ours two thirds of them")
     repeats: int = configs.option(5, "times that each codec is timed")
     overwrite: bool = configs.option(False, "replace the tables that are there")
 

@@ -234,6 +234,6 @@ Mean bits per pixel of whole files; float32 images apart. Others than ours get 8
 these hold an image. All gave back every image exactly."""
 
 _SPEED = """\
-One simulated image of whole counts in 16 bits, one thread, the median of several runs, MB of
-pixels as the file holds them; codecs with loss near 0.5 bits per pixel, or at the nearest rate
-that they reach."""
+One simulated image of whole counts in 16 bits, the median of several runs, one thread (ours:
+NumPy's matrix products take what cores there are), MB of pixels as the file holds them; codecs
+with loss near 0.5 bits per pixel, or at the nearest rate that they reach."""
