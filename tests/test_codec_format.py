@@ -35,6 +35,11 @@ def whole(pixels, dtype):
     return np.rint(pixels).astype(dtype)
 
 
+def edges(shape):
+    """From 0 to 255."""
+    return scene(shape, 0, 80).clip(0, 255).astype(np.uint8)
+
+
 def shot_noise(shape):
     y, x = np.indices(shape)
     return np.random.default_rng(0).poisson(30 * (1 + np.sin(x / 9 + y / 5)) ** 2)
@@ -64,6 +69,8 @@ EXACT = {
 
 BOUNDED = {
     "uint8": (0, 2, whole(scene((40, 45)), np.uint8)),
+    "uint8, its highest level beyond 255": (0, 6, edges((30, 37))),
+    "int32, steep": (0, 1, whole(scene((30, 37), 3, 3e6, 4e6), np.int32)),
     "uint16, spikes": (0, 1, whole(with_spikes(scene((40, 45), 1, 90)), np.uint16)),
     "float32": (1, 0.75, scene((40, 45)).astype(np.float32)),
     "float64, stack with gaps": (1, 1.5, with_gaps(scene((3, 12, 30)))),
@@ -116,7 +123,7 @@ LAPPED = {
     "32": (32, 9, scene((33, 50)).astype(np.float32)),
     "spikes, 8": (8, 20, with_spikes(scene((33, 40))).astype(np.int16)),
     "spikes, 16": (16, 20, with_spikes(scene((33, 40))).astype(np.int16)),
-    "wide": (8, 3, scene((9, 140)).astype(np.float32)),
+    "wide, steep": (8, 6, scene((9, 140), 0, 2000).astype(np.float32)),
     "narrow": (8, 3, scene((140, 3)).astype(np.uint16)),
     "narrow, 16": (16, 9, scene((130, 17)).astype(np.float32)),
     "several blocks": (8, 25, scene((520, 5)).astype(np.float32)),

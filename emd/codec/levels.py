@@ -168,9 +168,10 @@ class _Seen:
         levels = np.rint(pixels.astype(np.float64) / self._float_step)
         if np.abs(levels).max() > 2**52:
             return False
-        back = (levels * np.float64(self._float_step)).astype(pixels.dtype)
+        # whole numbers have one 0: -0 comes back as another
+        back = (levels.astype(np.int64) * np.float64(self._float_step)).astype(pixels.dtype)
         if self._max_error == 0:
-            return back.tobytes() == pixels.tobytes()  # -0 is another 0
+            return back.tobytes() == pixels.tobytes()
         gaps = np.abs(back.astype(np.float64) - pixels.astype(np.float64))
         return bool(gaps.max() <= self._max_error)
 
