@@ -28,8 +28,10 @@ FEATURES = 6
 PHASES = 3
 """Places of the coarsest grid; centres of squares; midpoints of sides."""
 
+LARGEST = 1 << 30
+"""Numbers are no larger."""
+
 _COARSEST = 4  # places a side, of the coarsest grid of a block
-_LIMIT = 1 << 30  # of a number
 _CAP = 255  # magnitudes count no more than this
 _ONE_BIT = np.ones(1, np.int64)
 _DAMAGED = "a block is damaged: get the file anew"
@@ -192,6 +194,7 @@ def choose(
     Of the two beside a value and 0, that of the least squared error, plus `exchange` times its
     bits, given what was chosen before.
     """
+    values = values.clip(-LARGEST, LARGEST)
     numbers = np.rint(values).astype(np.int64)
     total = 0.0
     for step in steps(numbers, layout):
@@ -269,7 +272,7 @@ def decode(
         model = knowledge.models[step.number > 0]
         found[is_coded] = model.decode(decoder, escapes, known, centred)
         found = found.reshape(step.predicted.shape) + step.predicted
-        numbers[step.place] = found.clip(-_LIMIT, _LIMIT)
+        numbers[step.place] = found.clip(-LARGEST, LARGEST)
     if escapes:
         raise FormatError(_DAMAGED)
     decoder.finish()
@@ -278,7 +281,7 @@ def decode(
 
 def _small(fields: Fields) -> int:
     """The next number; what is damaged must not grow beyond what integers hold."""
-    return max(-_LIMIT, min(_LIMIT, signed(fields.number())))
+    return max(-LARGEST, min(LARGEST, signed(fields.number())))
 
 
 def _contexts(step: Step, knowledge: Knowledge) -> Int[np.ndarray, "n k"]:

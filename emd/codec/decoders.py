@@ -83,8 +83,8 @@ class _Framed:
     def _in_counts(self, pixels: Float[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
         """Pixels in their type: rounded, and brought to its ends."""
         if self._dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                return pixels.astype(self._dtype)
+            limits = np.finfo(self._dtype)
+            return pixels.clip(float(limits.min), float(limits.max)).astype(self._dtype)
         bounds = np.iinfo(self._dtype)
         return np.rint(pixels).clip(bounds.min, bounds.max).astype(self._dtype)
 

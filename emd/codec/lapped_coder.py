@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from emd.codec import bands, lapped
-from emd.codec.bands import Knowledge
+from emd.codec.bands import LARGEST, Knowledge
 from emd.codec.lapped_layout import layout
 from emd.data.contents import FormatError
 from emd.threads import share
@@ -107,7 +107,11 @@ def attempt(crops: list[Float[np.ndarray, "_ _"]], how: Settled, known: Knowledg
 
 
 def encode(frame: Shaped[np.ndarray, "h w"], how: Settled, known: Knowledge) -> Iterator[bytes]:
-    """The chunks of a frame's blocks, row by row."""
+    """The chunks of a frame's blocks, row by row.
+
+    Raises:
+      ValueError: pixels so far from the rest that their numbers are too large.
+    """
     height, width = frame.shape
     cells = BLOCK_PX // how.side
 
@@ -117,6 +121,11 @@ def encode(frame: Shaped[np.ndarray, "h w"], how: Settled, known: Knowledge) -> 
 
     for rows in _strips(height, width):
         values = analyse(frame, how, rows)
+        if (farthest := float(np.abs(values).max())) > LARGEST:
+            raise ValueError(
+                f"pixels lie {farthest:.2g} steps from the rest, beyond {LARGEST}: despike them, "
+                "or ask for less quality"
+            )
         yield from share(
             one,
             [

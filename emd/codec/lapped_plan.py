@@ -21,6 +21,10 @@ VISUAL_BPP = 1.5
 
 _NOISE_SHARE = math.sqrt(12) / 2  # steps of this times the noise add half of it, root mean square
 _CLEAN_RANGE = 1 / 300  # of the range: the step where there is no noise
+_ENDS = (0.001, 0.999)  # quantiles between which the range lies
+_FARTHEST = (
+    1e30  # float32, which holds the step, and squares of errors in float64 end not far above
+)
 _TRIED = 3  # blocks that steps are tried on first
 _SLOPE = 1.0  # octaves of size an octave of the step, of noisy images; quieter ones have less
 _EXCHANGE = 0.12  # squared error, in steps, that a bit is worth: as a fine step's trade
@@ -71,16 +75,15 @@ class _Trials:
             for crop in lapped_coder.crops(frame.pixels, -(-_TRIED // min(len(frames), _TRIED)))
         ]
         self.size = sum(crop.size for crop in self.crops)
+        farthest = max(float(np.abs(crop).max()) for crop in self.crops)
+        if farthest > _FARTHEST:
+            raise ValueError(f"pixels of {farthest:g} are beyond {_FARTHEST:g}: divide them")
         # float32, as the header holds it
         self.offset = float(np.float32(np.mean([crop.mean() for crop in self.crops])))
         self.spread = float(np.sqrt(np.mean([crop.var() for crop in self.crops])))
-        self.low, self.high = self._range()
-
-    def _range(self) -> tuple[float, float]:
-        return (
-            float(min(crop.min() for crop in self.crops)),
-            float(max(crop.max() for crop in self.crops)),
-        )
+        # a hot pixel is no part of the range
+        ends = np.quantile(np.concatenate([c.reshape(-1) for c in self.crops]), _ENDS)
+        self.range = float(ends[1] - ends[0])
 
     @functools.cache  # noqa: B019  lives as long as the plan is made
     def at(self, side: int, step: float) -> lapped_coder.Trial:
@@ -130,7 +133,7 @@ def _visual_step(pixels: Shaped[np.ndarray, "h w"], trials: _Trials) -> float:
     from emd import noise
 
     found = noise.estimate(pixels).std
-    return max(_NOISE_SHARE * (found or 0.0), _CLEAN_RANGE * (trials.high - trials.low))
+    return max(_NOISE_SHARE * (found or 0.0), _CLEAN_RANGE * trials.range)
 
 
 def _for_size(trials: _Trials, frames: Frames, bpp: float, overhead: int, start: float) -> Lapped:

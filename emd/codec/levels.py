@@ -165,7 +165,8 @@ class _Seen:
 
     def _holds(self, pixels: Shaped[np.ndarray, " n"]) -> bool:
         """Whether levels bring these floats back."""
-        levels = np.rint(pixels.astype(np.float64) / self._float_step)
+        with np.errstate(over="ignore"):
+            levels = np.rint(pixels.astype(np.float64) / self._float_step)
         if np.abs(levels).max() > 2**52:
             return False
         # whole numbers have one 0: -0 comes back as another

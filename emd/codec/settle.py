@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _TRIES = 10
-_NEAR = 0.015  # octaves below the goal that are near enough
+_NEAR = 0.03  # octaves below the goal that are near enough: 2 % of a size
 _WIDEST_MOVE = 3.0  # octaves of the step at a time
 
 
