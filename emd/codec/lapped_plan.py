@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable
 
@@ -69,6 +68,7 @@ class _Trials:
 
     def __init__(self, frames: Frames) -> None:
         self._weights = lapped_weights.find()
+        self._made: dict[tuple[int, float], lapped_coder.Trial] = {}
         self.crops = [
             crop
             for frame in frames.some(_TRIED)
@@ -85,10 +85,12 @@ class _Trials:
         ends = np.quantile(np.concatenate([c.reshape(-1) for c in self.crops]), _ENDS)
         self.range = float(ends[1] - ends[0])
 
-    @functools.cache  # noqa: B019  lives as long as the plan is made
     def at(self, side: int, step: float) -> lapped_coder.Trial:
-        how = lapped_coder.settled(side, step, self.offset)
-        return lapped_coder.attempt(self.crops, how, self._weights.known[side])
+        if (side, step) not in self._made:
+            how = lapped_coder.settled(side, step, self.offset)
+            trial = lapped_coder.attempt(self.crops, how, self._weights.known[side])
+            self._made[side, step] = trial
+        return self._made[side, step]
 
     def best_side(self, step: float) -> int:
         """The side whose trade of error for bits is best at a step."""
