@@ -357,7 +357,7 @@ def test_fitted_weights_predict_better_than_the_mean_of_neighbours():
         assert each.weights[nearest].tolist() == [2**14, 2**14]
         assert nearest.tolist() == [0, 1]
     mine, theirs = (np.abs(residuals(other, some, bounds)).mean() for some in (found, plain))
-    assert mine < 0.5 * theirs
+    assert mine < 0.6 * theirs
 
 
 @pytest.mark.parametrize("value", [0, 1, 5, 2**24 - 1])

@@ -88,7 +88,7 @@ def test_tables_have_the_mean_and_the_mean_magnitude_that_they_are_for():
             # rounding to counts, a slot for each symbol, and what is beyond the reach
             size = 2 ** (scale / 4 - 6)
             assert abs(chances @ residuals) < 0.02 * size, (shape, scale, fraction)
-            assert chances @ np.abs(residuals) == pytest.approx(size, rel=0.07)
+            assert chances @ np.abs(residuals) == pytest.approx(size, rel=0.12)
 
 
 def test_tables_of_no_fraction_are_symmetric():

@@ -67,7 +67,14 @@ def from_bytes(parameters: bytes) -> Settled:
 
 
 def settled(side: int, step: float, offset: float) -> Settled:
-    """The settings as a header would give them back."""
+    """The settings as a header would give them back.
+
+    Raises:
+      ValueError: no header holds such a step.
+    """
+    with np.errstate(over="ignore"):
+        if not 0 < np.float32(step) < np.inf:
+            raise ValueError(f"pixels ask for a step of {step:g}, beyond float32: scale them")
     return from_bytes(Settled(side, step, offset).to_bytes())
 
 

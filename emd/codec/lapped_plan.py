@@ -74,6 +74,14 @@ class _Trials:
             for frame in frames.some(_TRIED)
             for crop in lapped_coder.crops(frame.pixels, -(-_TRIED // min(len(frames), _TRIED)))
         ]
+        if all(np.ptp(crop) == 0 for crop in self.crops):
+            # as where the beam was off at first: what there is to code lies elsewhere
+            spreads = [float(np.ptp(frame.pixels)) for frame in frames]
+            busiest = frames[int(np.argmax(spreads))].pixels
+            self.crops = sorted(
+                lapped_coder.crops(busiest, busiest.size), key=lambda c: -np.ptp(c)
+            )[:_TRIED]
+        self.is_constant = all(np.ptp(crop) == 0 for crop in self.crops)
         self.size = sum(crop.size for crop in self.crops)
         farthest = max(float(np.abs(crop).max()) for crop in self.crops)
         if farthest > _FARTHEST:
@@ -112,7 +120,7 @@ def make(frames: Frames, settings: Settings, overhead: int) -> Lapped:
       ValueError: no stream is so small.
     """
     trials = _Trials(frames)
-    if not trials.spread:
+    if trials.is_constant:
         return trials.plan(lapped.SIDES[0], max(abs(trials.offset), 1) * 1e-3)
     if settings.psnr is not None:
         return _for_psnr(trials, frames, settings.psnr)
@@ -123,11 +131,16 @@ def make(frames: Frames, settings: Settings, overhead: int) -> Lapped:
         return trials.plan(trials.best_side(step), step)
     step = _visual_step(frames[0].pixels, trials)
     side = trials.best_side(step)
-    if trials.at(side, step).bits > 0.97 * VISUAL_BPP * trials.size - 8 * overhead:
+    plan = trials.plan(side, step)
+    pixels = len(frames) * frames.shape[0] * frames.shape[1]
+    allowed = VISUAL_BPP * pixels / 8 - overhead - lapped_coder.PARAMETERS
+    is_small = trials.at(side, step).bits / 8 < 0.97 * allowed * trials.size / pixels
+    # what was not tried may be busier
+    if not is_small or (trials.size < pixels and plans.size(plan, frames) > allowed):
         # the header alone takes more of tiny images
         with contextlib.suppress(ValueError):
             return _for_size(trials, frames, VISUAL_BPP, overhead, step)
-    return trials.plan(side, step)
+    return plan
 
 
 def _visual_step(pixels: Shaped[np.ndarray, "h w"], trials: _Trials) -> float:
@@ -171,7 +184,7 @@ def _for_psnr(trials: _Trials, frames: Frames, psnr: float) -> Lapped:
 
     def short(error: float) -> float:
         """By how many octaves an error is too large."""
-        return (psnr - 20 * math.log10(peak / math.sqrt(max(error, 1e-30)))) / 6.02
+        return (psnr - 20 * math.log10(peak / math.sqrt(max(error, 1e-300)))) / 6.02
 
     def guess(side: int) -> Callable[[float], float]:
         return lambda step: short(trials.at(side, step).error / trials.size)

@@ -145,7 +145,7 @@ def _for_psnr(plan: Latents, frames: Frames, psnr: float) -> Latents:
 
     def excess(step: float) -> float:
         error = float(np.mean((plan.at(step).decoded(first) - first) ** 2))
-        return (psnr - 20 * math.log10(peak / math.sqrt(max(error, 1e-30)))) / 6.02
+        return (psnr - 20 * math.log10(peak / math.sqrt(max(error, 1e-300)))) / 6.02
 
     if not peak:
         return plan

@@ -63,7 +63,8 @@ class Levels(NamedTuple):
             raise FormatError("pixels are damaged: get the file anew")
         if self.is_float:
             # one product of doubles, rounded once: IEEE 754 leaves no choice
-            return ((levels + self.low) * np.float64(self.step)).astype(dtype)
+            with np.errstate(over="ignore"):
+                return ((levels + self.low) * np.float64(self.step)).astype(dtype)
         if self.ranks is not None:
             return self.ranks[levels].astype(dtype)
         bounds = np.iinfo(dtype)
@@ -165,15 +166,16 @@ class _Seen:
 
     def _holds(self, pixels: Shaped[np.ndarray, " n"]) -> bool:
         """Whether levels bring these floats back."""
-        with np.errstate(over="ignore"):
+        # at the ends of what floats hold there are no levels, and no warning is due
+        with np.errstate(over="ignore", invalid="ignore"):
             levels = np.rint(pixels.astype(np.float64) / self._float_step)
-        if np.abs(levels).max() > 2**52:
-            return False
-        # whole numbers have one 0: -0 comes back as another
-        back = (levels.astype(np.int64) * np.float64(self._float_step)).astype(pixels.dtype)
-        if self._max_error == 0:
-            return back.tobytes() == pixels.tobytes()
-        gaps = np.abs(back.astype(np.float64) - pixels.astype(np.float64))
+            if not np.abs(levels).max() <= 2**52:
+                return False
+            # whole numbers have one 0: -0 comes back as another
+            back = (levels.astype(np.int64) * np.float64(self._float_step)).astype(pixels.dtype)
+            if self._max_error == 0:
+                return back.tobytes() == pixels.tobytes()
+            gaps = np.abs(back.astype(np.float64) - pixels.astype(np.float64))
         return bool(gaps.max() <= self._max_error)
 
     def levels(self) -> Levels | None:

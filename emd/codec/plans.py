@@ -137,7 +137,11 @@ def lossy(frames: Frames, settings: Settings, overhead: int) -> Plan:
 
 def size(plan: Plan, frames: Frames) -> int:
     """How many bytes the frames take, checksums and index included."""
-    return sum(_stored(chunk) for frame in frames for chunk in all_chunks(plan, frame.pixels, b""))
+    return sum(
+        _stored(chunk)
+        for frame in frames
+        for chunk in all_chunks(plan, frame.pixels, frame.to_bytes())
+    )
 
 
 def _stored(chunk: bytes) -> int:

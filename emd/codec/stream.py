@@ -117,7 +117,7 @@ def decompress(
 
     Raises:
       FormatError: the stream is damaged, or needs weights that are not here.
-      ValueError: there is no such region.
+      ValueError: there is no such region, or it is so narrow that no micrograph can be.
       MemoryError: the pixels do not fit into the memory that is free.
     """
     reader = Reader(io.BytesIO(data) if isinstance(data, bytes) else data)
@@ -139,8 +139,8 @@ def decompress(
         pixels[place] = decoder.frame(functools.partial(reader.chunk, number), region)
     is_stack = len(header.shape) == 3 and frame is None
     laid = pixels if is_stack else pixels[0]
+    check_pixels(laid)  # a stack so thin may be taken for colour: it is none
     try:
-        check_pixels(laid)
         return Micrograph(laid, header.pixel_size, header.unit, _metadata(reader, region))
     except ValueError as error:
         raise FormatError(f"is damaged: {error}") from None
