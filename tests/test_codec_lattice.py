@@ -360,6 +360,21 @@ def test_fitted_weights_predict_better_than_the_mean_of_neighbours():
     assert mine < 0.6 * theirs
 
 
+def test_what_is_loud_does_not_spoil_the_weights_of_what_is_calm():
+    """A smooth half beside one of white noise: errors count in units of what is expected."""
+    random = np.random.default_rng(0)
+    block = gaussian_filter(random.normal(0, 800, (128, 192)), 1.5)
+    block[:, 96:] = random.normal(0, 2000, (128, 96))
+    block = np.rint(block - block.min())
+    calm, bounds = block[:, :90].copy(), Bounds(0, int(block.max()))
+    both, alone = (
+        np.abs(residuals(calm, lattice_fit.fit([each], bounds), bounds)).mean()
+        for each in (block, calm)
+    )
+    # least squares of the whole would leave five times as much as of the calm half
+    assert both < 2.5 * alone
+
+
 @pytest.mark.parametrize("value", [0, 1, 5, 2**24 - 1])
 def test_a_fit_to_nothing_much_is_still_a_fit(value):
     for shape in ((1, 1), (1, 2), (3, 3), (70, 5)):

@@ -81,14 +81,14 @@ def test_every_symbol_has_a_slot_and_all_slots_a_symbol():
 
 def test_tables_have_the_mean_and_the_mean_magnitude_that_they_are_for():
     for shape in range(SHAPES):
-        for scale, fraction in itertools.product((24, 28, 31), range(FRACTIONS)):
+        for scale, fraction in itertools.product((26, 28, 30), range(FRACTIONS)):
             chances = np.diff(tables.cumulative(Kind(shape, scale), fraction))[:-1] / TOTAL
             reach = tables.reach(scale)
             residuals = np.arange(-reach, reach + 1) - mean_of(fraction)
             # rounding to counts, a slot for each symbol, and what is beyond the reach
             size = 2 ** (scale / 4 - 6)
             assert abs(chances @ residuals) < 0.02 * size, (shape, scale, fraction)
-            assert chances @ np.abs(residuals) == pytest.approx(size, rel=0.12)
+            assert chances @ np.abs(residuals) == pytest.approx(size, rel=0.1)
 
 
 def test_tables_of_no_fraction_are_symmetric():

@@ -11,7 +11,7 @@ from emd import checkpoint
 from emd.data import crops
 from emd.training import rate_aware
 from emd.training.rate_aware import CAUSAL, RateModel
-from experiments import codec_autoencoder
+from experiments import codec_autoencoder, training_data
 
 DEPTH = 3
 
@@ -217,9 +217,14 @@ def test_a_step_is_a_function_of_state_and_store(trainer, store):
 # --- the command -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_writes_flat_weights_and_a_card(tmp_path, monkeypatch):
     monkeypatch.setattr(codec_autoencoder, "SIMULATED_COUNT", 4)
     monkeypatch.setattr(codec_autoencoder, "MEASURED_STEPS", (0.3,))
+    # a few micrographs of its own, which no other test is to find in the cache
+    few = functools.partial(crops.simulated, jax.random.key(0), count=12, side_px=256)
+    monkeypatch.setattr(training_data, "_simulate", few)
+    monkeypatch.setattr(training_data, "prepare", training_data.prepare.__wrapped__)
     small = functools.partial(codec_autoencoder.make_store, count=4)
     monkeypatch.setattr(codec_autoencoder, "make_store", small)
     config = codec_autoencoder.Config(

@@ -126,7 +126,7 @@ def _for_size(plan: Latents, frames: Frames, bpp: float | None, overhead: int) -
     pixels = len(frames) * frames.shape[0] * frames.shape[1]
     allowed = (bpp or _BEST) * pixels / 8 - overhead - len(plan.parameters)
     if allowed < len(frames):
-        raise ValueError(f"bpp {bpp:g} does not hold the header: ask for more")
+        raise ValueError(f"bpp {bpp or _BEST:g} does not hold the header: ask for more")
     found = settle(
         lambda step: math.log2(plans.size(plan.at(step), frames) / allowed),
         0.3 * STEP_UNITS,
@@ -135,7 +135,7 @@ def _for_size(plan: Latents, frames: Frames, bpp: float | None, overhead: int) -
     )
     if found.excess > 0:
         least = (bpp or _BEST) * 2**found.excess
-        raise ValueError(f"bpp {bpp:g} is not reached: ask for {1.1 * least:.2g} or more")
+        raise ValueError(f"bpp {bpp or _BEST:g} is not reached: ask for {1.1 * least:.2g} or more")
     return plan.at(found.step)
 
 

@@ -58,7 +58,8 @@ def check(settings: Settings) -> None:
         low, high = (0, 100) if name == "quality" else (0, math.inf)
         is_open = name in ("bpp", "psnr") and value == 0
         if not low <= value <= high or value == math.inf or is_open:
-            bounds = "from 0 to 100" if name == "quality" else "a finite number above 0"
+            least = "of at least 0" if name == "max_error" else "above 0"
+            bounds = "from 0 to 100" if name == "quality" else f"a finite number {least}"
             raise ValueError(f"{name} {value:g}: give {bounds}")
     if settings.is_exact and settings.model is not None:
         raise ValueError(f"{asked[0]} takes no model, and {settings.model} was given: leave it out")

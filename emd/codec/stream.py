@@ -14,7 +14,7 @@ import emd
 from emd.codec import container, decoders, plans
 from emd.codec.container import Header, Readable, Reader, Writable
 from emd.codec.frames import Frames, Given
-from emd.codec.settings import Settings, check
+from emd.codec.settings import LAPPED, Settings, check
 from emd.data.contents import FormatError, check_frame, check_pixels
 from emd.data.micrograph import Micrograph
 from emd.memory import free_bytes
@@ -61,8 +61,9 @@ def compress_to(file: Writable, given: Given, settings: Settings) -> None:
     check(settings)
     frames = Frames(given, _denoiser(settings.denoise))
     # what the header takes but for the coder's parameters
+    weights = f"{settings.model or LAPPED}-v1", "0" * 16
     bare = Header(
-        "lattice", 1, given.shape, given.dtype.name, 512, ("x" * 12, "0" * 16), b"",
+        "lattice", 1, given.shape, given.dtype.name, 512, weights, b"",
         *given.calibration, given.metadata, f"emd {emd.__version__}",
     )  # fmt: skip
     if settings.is_exact:
