@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from emd.codec import contexts, lattice, tables
+from emd.codec import contexts, grid, tables
 from emd.codec.rans import Decoder, Encoder
 from emd.codec.varints import Fields, pack, signed, unsigned
 from emd.data.contents import FormatError
@@ -31,7 +31,6 @@ PHASES = 3
 LARGEST = 1 << 30
 """Numbers are no larger."""
 
-_COARSEST = 4  # places a side, of the coarsest grid of a block
 _CAP = 255  # magnitudes count no more than this
 _ONE_BIT = np.ones(1, np.int64)
 _DAMAGED = "a block is damaged: get the file anew"
@@ -108,7 +107,8 @@ def steps(numbers: Int[np.ndarray, "i j c"], layout: Layout) -> Iterator[Step]:
     magnitudes = np.zeros((high, wide, bands + 1), np.int64)  # the last band is none
     known = np.zeros_like(numbers)  # no more than a decoder has at the time
     sums, count = np.zeros(bands, np.int64), 0
-    for rows, columns, phase, around in _places(high, wide):
+    for rows, columns, spacing, kind, around in grid.groups(high, wide):
+        phase = (1 + (kind > 0)) if spacing else 0
         here = len(rows)
         near = magnitudes[around].sum(0) if phase else np.zeros((here, bands + 1), np.int64)
         own = np.zeros((here, bands + 1), np.int64)
@@ -142,45 +142,6 @@ def _mean(known: Int[np.ndarray, "n c"], related: Int[np.ndarray, "k r"]) -> Int
     for column in related.T:
         total += known[:, column]
     return (total << EXPECTED_BITS) // related.shape[1]
-
-
-def _places(
-    high: int, wide: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, int, tuple[np.ndarray, np.ndarray]]]:
-    """Rows and columns of the places of each phase, and of the four known ones around each."""
-    spacing = 1
-    while max(high, wide) > _COARSEST * spacing:
-        spacing *= 2
-    rows, columns = _grid(high, wide, 0, 0, spacing)
-    nowhere = np.zeros((0, 0), np.int64)
-    yield rows, columns, 0, (nowhere, nowhere)
-    while spacing > 1:
-        half = spacing // 2
-        for kind, (down, right) in enumerate(lattice.KINDS):
-            rows, columns = _grid(high, wide, down * half, right * half, spacing)
-            if not len(rows):
-                continue
-            offsets = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-            if kind:
-                offsets = ((1, 0), (-1, 0), (0, 1), (0, -1))
-            pairs = [
-                (_within(rows + y * half, high, half), _within(columns + x * half, wide, half))
-                for y, x in offsets
-            ]
-            around = tuple(np.stack(part) for part in zip(*pairs, strict=True))
-            yield rows, columns, 1 + (kind > 0), (around[0], around[1])
-        spacing = half
-
-
-def _grid(high: int, wide: int, down: int, right: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = np.mgrid[down:high:step, right:wide:step]
-    return rows.reshape(-1), columns.reshape(-1)
-
-
-def _within(places: Int[np.ndarray, " n"], side: int, half: int) -> Int[np.ndarray, " n"]:
-    """Places beyond the grid are those opposite; where none is, they stay on it."""
-    places = np.where(places >= side, places - 2 * half, np.abs(places))
-    return places.clip(0, side - 1)
 
 
 def choose(
@@ -240,7 +201,7 @@ def encode(numbers: Int[np.ndarray, "i j c"], layout: Layout, knowledge: Knowled
 
 
 def decode(
-    chunk: bytes, grid: tuple[int, int], layout: Layout, knowledge: Knowledge
+    chunk: bytes, size: tuple[int, int], layout: Layout, knowledge: Knowledge
 ) -> Int[np.ndarray, "i j c"]:
     """The numbers that `encode` made a chunk of.
 
@@ -250,10 +211,10 @@ def decode(
     fields = Fields(chunk)
     (shells,) = fields.take(1)
     count = fields.number()
-    numbers = np.zeros((*grid, layout.bands), np.int64)
+    numbers = np.zeros((*size, layout.bands), np.int64)
     if shells > len(layout.shells) or count > numbers.size:
         raise FormatError(_DAMAGED)
-    first, *_ = next(_places(*grid))
+    first, *_ = next(grid.groups(*size))
     plain = [_small(fields) for _ in range(len(first) if shells else 0)]
     escapes = [_small(fields) for _ in range(count)]
     decoder = Decoder(fields.rest())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from emd.codec import contexts, lattice
+from emd.codec import contexts, grid, lattice
 from emd.codec.rans import Decoder, Encoder
 from emd.codec.varints import Fields, pack, signed, unsigned
 from emd.data.contents import FormatError
@@ -45,11 +45,6 @@ PHASES = 1 + LEVELS * len(lattice.KINDS)
 LARGEST = 1 << 20
 """Numbers are below this."""
 
-# opposite ones first and last, second and third
-_CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
-_SIDES = ((0, -1), (-1, 0), (1, 0), (0, 1))
-
-_COARSEST = 4  # cells a side, of the coarsest grid of a block
 _MISS_CAP = SUBCOUNTS << 12
 _ACTIVITY_CAP = float(1 << 40)
 _DAMAGED = "a block is damaged: get the file anew"
@@ -117,50 +112,25 @@ def range_of(step: int) -> int:
 
 def places(high: int, wide: int) -> Iterator[Places]:
     """The cells of a block, in the order of coding."""
-    spacing = 1
-    while max(high, wide) > _COARSEST * spacing:
-        spacing *= 2
-    rows, columns = _grid(high, wide, 0, 0, spacing)
-    nowhere = np.zeros((0, len(rows)), np.int64)
-    yield Places(rows, columns, 0, (nowhere, nowhere))
-    while spacing > 1:
-        half = spacing // 2
-        level = min(half.bit_length() - 1, LEVELS - 1)
-        for kind, (down, right) in enumerate(lattice.KINDS):
-            rows, columns = _grid(high, wide, down * half, right * half, spacing)
-            if not len(rows):
-                continue
-            taps = _SIDES if kind else _CORNERS
-            down_, right_ = (np.array(part)[:, None] * half for part in zip(*taps, strict=True))
-            around = (_within(rows + down_, high, half), _within(columns + right_, wide, half))
-            yield Places(rows, columns, 1 + level * len(lattice.KINDS) + kind, around)
-        spacing = half
-
-
-def _grid(high: int, wide: int, down: int, right: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = np.mgrid[down:high:step, right:wide:step]
-    return rows.reshape(-1), columns.reshape(-1)
-
-
-def _within(cells: Int[np.ndarray, "k n"], side: int, half: int) -> Int[np.ndarray, "k n"]:
-    """Cells beyond the block are those opposite; where none is, those at its border."""
-    cells = np.where(cells >= side, cells - 2 * half, np.abs(cells))
-    return cells.clip(0, side - 1)
+    for rows, columns, spacing, kind, around in grid.groups(high, wide):
+        level = min(spacing.bit_length() - 1, LEVELS - 1)
+        phase = 1 + level * len(lattice.KINDS) + kind if spacing else 0
+        yield Places(rows, columns, phase, around)
 
 
 class Block:
     """A block's numbers as far as they are known, and what these say of the next."""
 
-    def __init__(self, grid: tuple[int, int], knowledge: Knowledge, step: int) -> None:
+    def __init__(self, size: tuple[int, int], knowledge: Knowledge, step: int) -> None:
         """Knows nothing yet."""
         self._knowledge = knowledge
         self._range = range_of(step)
         self._origin = knowledge.origin(step)
         depth = len(self._origin)
-        self.numbers = np.zeros((*grid, depth), np.int64)
-        self.above = np.zeros((*grid, depth))
+        self.numbers = np.zeros((*size, depth), np.int64)
+        self.above = np.zeros((*size, depth))
         """Numbers above their channel's mean, in sixteenths."""
-        self.missed = np.zeros((*grid, depth))
+        self.missed = np.zeros((*size, depth))
         """How far they were from their predictions, in sixteenths."""
 
     def enter(self, cells: Places) -> None:
@@ -245,22 +215,22 @@ def encode(numbers: Int[np.ndarray, "i j c"], knowledge: Knowledge, step: int) -
 
 
 def decode(
-    chunk: bytes, grid: tuple[int, int], knowledge: Knowledge, step: int
+    chunk: bytes, size: tuple[int, int], knowledge: Knowledge, step: int
 ) -> Int[np.ndarray, "i j c"]:
     """The numbers that `encode` made a chunk of.
 
     Raises:
-      FormatError: it holds none of this grid.
+      FormatError: it holds none of this size.
     """
     fields = Fields(chunk)
     count = fields.number()
-    block = Block(grid, knowledge, step)
+    block = Block(size, knowledge, step)
     if count > block.numbers.size:
         raise FormatError(_DAMAGED)
     escapes = [_escape(fields) for _ in range(count)]
     decoder = Decoder(fields.rest())
     model = knowledge.models[range_of(step)]
-    for cells in places(*grid):
+    for cells in places(*size):
         block.enter(cells)
         for channel in range(block.numbers.shape[2]):
             known = block.expect(channel)
