@@ -107,13 +107,8 @@ class _Blocks(_Framed):
             top, left = size * place[0], size * place[1]
             shape = min(size, height - top), min(size, width - left)
             block = self._block(data[place], shape)
-            rows, columns = (
-                (max(top, y0), min(top + shape[0], y1)),
-                (
-                    max(left, x0),
-                    min(left + shape[1], x1),
-                ),
-            )
+            rows = max(top, y0), min(top + shape[0], y1)
+            columns = max(left, x0), min(left + shape[1], x1)
             pixels[rows[0] - y0 : rows[1] - y0, columns[0] - x0 : columns[1] - x0] = block[
                 rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
             ]

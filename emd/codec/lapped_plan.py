@@ -21,9 +21,7 @@ VISUAL_BPP = 1.5
 _NOISE_SHARE = math.sqrt(12) / 2  # steps of this times the noise add half of it, root mean square
 _CLEAN_RANGE = 1 / 300  # of the range: the step where there is no noise
 _ENDS = (0.001, 0.999)  # quantiles between which the range lies
-_FARTHEST = (
-    1e30  # float32, which holds the step, and squares of errors in float64 end not far above
-)
+_FARTHEST = 1e30  # float32, which holds the step, ends not far above
 _TRIED = 3  # blocks that steps are tried on first
 _SLOPE = 1.0  # octaves of size an octave of the step, of noisy images; quieter ones have less
 _EXCHANGE = 0.12  # squared error, in steps, that a bit is worth: as a fine step's trade
