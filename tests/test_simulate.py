@@ -1,4 +1,4 @@
-"""The simulator held to its physics: transfer, counts, Z contrast, probe and scan."""
+"""The simulator held to its physics: transfer, counts, Z contrast and probe."""
 
 import jax
 import jax.numpy as jnp
@@ -173,31 +173,6 @@ def test_tail_of_the_probe_keeps_the_current():
     sharp, skirted = stem.blur(spot, 2.0), stem.blur(spot, 2.0, tail=0.3)
     assert float(skirted.sum()) == pytest.approx(1, abs=1e-5)
     assert float(skirted[32, 32] / sharp[32, 32]) == pytest.approx(0.7 + 0.3 / 9, abs=1e-3)
-
-
-def test_jitter_moves_rows_along_the_fast_scan_only():
-    shifts = np.array([0.0, 1.0, -3.0, 2.0] * 16, np.float32)
-    image = np.asarray(jax.random.uniform(jax.random.key(0), (SIDE, SIDE)))
-    moved = np.asarray(stem.shift_rows(jnp.asarray(image), jnp.asarray(shifts)))
-    for row, shift in enumerate(shifts.astype(int)):
-        source = np.clip(np.arange(SIDE) - shift, 0, SIDE - 1)
-        np.testing.assert_allclose(moved[row], image[row, source], atol=1e-6)
-    # A picture that does not change along the rows stays, whatever the shifts.
-    layers = jnp.asarray(np.repeat(image[:, :1], SIDE, axis=1))
-    drawn = stem.scan_shifts(jax.random.key(1), SIDE, jitter_px=1.5)
-    np.testing.assert_allclose(stem.shift_rows(layers, drawn), layers, atol=1e-6)
-
-
-def test_fractional_shift_of_a_wave_and_size_of_the_jitter():
-    x = np.arange(SIDE)
-    image = jnp.asarray(np.broadcast_to(np.sin(2 * np.pi * x / 16), (SIDE, SIDE)), jnp.float32)
-    moved = stem.shift_rows(image, jnp.full(SIDE, 0.37))
-    want = np.sin(2 * np.pi * (x - 0.37) / 16)
-    np.testing.assert_allclose(moved[5, 2:-2], want[2:-2], atol=0.01)
-    keys = jax.random.split(jax.random.key(2), 50)
-    steps = np.diff([stem.scan_shifts(key, SIDE, jitter_px=0.5) for key in keys], axis=1)
-    # From row to row two fast draws (variance 1 each) and one of the drift's steps, 1/8 as large.
-    assert steps.std() == pytest.approx(0.5 * np.sqrt((2 + 1 / 64) / 2), rel=0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

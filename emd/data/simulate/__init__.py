@@ -1,7 +1,9 @@
 """Simulated TEM, STEM and diffraction micrographs with known truth and dose in counts.
 
 `micrographs` draws a mixture for training; each kind is a function of its own. The physics lies in
-`optics` (wavelength, transfer function), `stem` (Z contrast, probe, scan) and `detector` (counts).
+`optics` (wavelength, transfer function), `stem` (Z contrast, probe), `scan` (its faults) and
+`detector` (counts). `hrtem` exposes crystals of known structure to a dose of the specimen, and
+`low_dose` makes few counts of micrographs that have many.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from emd.data.simulate.detector import Simulated, expose, poisson
+from emd.data.simulate.crystals import CRYSTALS
+from emd.data.simulate.detector import Detector, Simulated, detect, expose, poisson
 from emd.data.simulate.diffraction import diffraction
+from emd.data.simulate.hrtem import hrtem
+from emd.data.simulate.low_dose import low_dose
 from emd.data.simulate.optics import (
     Microscope,
     Scalar,
@@ -24,29 +29,37 @@ from emd.data.simulate.optics import (
     envelope,
     weak_phase_image,
 )
+from emd.data.simulate.scan import ScanFaults, scanned
 from emd.data.simulate.stem import column_image, columns, dislocations, particles, terrain
 from emd.data.simulate.tem import film, lattice, membranes, nanoparticles
 from emd.data.simulate.texture import log_uniform
 
 __all__ = [
+    "CRYSTALS",
     "KINDS",
+    "Detector",
     "Microscope",
+    "ScanFaults",
     "Simulated",
     "column_image",
     "columns",
     "contrast_transfer",
+    "detect",
     "diffraction",
     "dislocations",
     "electron_wavelength_pm",
     "envelope",
     "expose",
     "film",
+    "hrtem",
     "lattice",
+    "low_dose",
     "membranes",
     "micrographs",
     "nanoparticles",
     "particles",
     "poisson",
+    "scanned",
     "terrain",
     "weak_phase_image",
 ]

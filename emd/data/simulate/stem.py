@@ -1,7 +1,7 @@
 """Scanning micrographs: atomic columns, particles on a support, dislocations, large smooth objects.
 
-Owns the incoherent imaging model (Z contrast, probe) and the faults of the scan. The fast scan
-runs along the rows of the array. Source: the kinds follow what the paper's STEM data show.
+Owns the incoherent imaging model (Z contrast, probe). The fast scan runs along the rows of the
+array. Source: the kinds follow what the paper's STEM data show.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from emd.data.simulate import detector, texture
 from emd.data.simulate.optics import Scalar, frequency
+from emd.data.simulate.scan import scan_shifts, shift_rows
 from emd.data.simulate.texture import log_uniform, uniform
 
 # High-angle scattering goes as Z^1.7: Z^2 of Rutherford, screened by the inner electrons.
@@ -58,35 +59,6 @@ def column_image(
     weights = atoms * atomic_numbers**Z_EXPONENT
     points = texture.splat(positions_px, weights, side_px)
     return blur(points, probe_px, tail=tail, drawn_px=3**-0.5)
-
-
-def scan_shifts(key: PRNGKeyArray, side_px: int, *, jitter_px: Scalar) -> Float[Array, " h"]:
-    """Displacement of each row in pixels: fast jitter and slow drift of about `jitter_px` each."""
-    fast_key, slow_key = jax.random.split(key)
-    fast = jax.random.normal(fast_key, (side_px,))
-    slow = jnp.cumsum(jax.random.normal(slow_key, (side_px,))) / 8
-    return jitter_px * (fast + slow - slow.mean()) / 2**0.5
-
-
-def shift_rows(image: Float[Array, "h w"], shifts_px: Float[Array, " h"]) -> Float[Array, "h w"]:
-    """Every row moved right by its own shift; cubic between pixels, edges repeated."""
-    width = image.shape[1]
-    source = jnp.arange(width, dtype=jnp.float32)[None, :] - shifts_px[:, None]
-    left = jnp.floor(source)
-    t = source - left
-    # Catmull-Rom weights of the four neighbours.
-    weights = (
-        -0.5 * t + t**2 - 0.5 * t**3,
-        1 - 2.5 * t**2 + 1.5 * t**3,
-        0.5 * t + 2 * t**2 - 1.5 * t**3,
-        -0.5 * t**2 + 0.5 * t**3,
-    )
-    index = left.astype(jnp.int32)
-    moved = jnp.zeros_like(image)
-    for step, weight in enumerate(weights, start=-1):
-        taken = jnp.take_along_axis(image, jnp.clip(index + step, 0, width - 1), axis=1)
-        moved = moved + weight * taken
-    return moved
 
 
 def _scan(

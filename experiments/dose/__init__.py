@@ -1,0 +1,1 @@
+"""Denoisers where the truth is known: `python -m experiments.evaluate --table=dose`."""

@@ -1,0 +1,144 @@
+"""How close a restored image is to a truth that nobody knows: uMSE and uPSNR, of repeated frames.
+
+Frames of the same place differ by their noise alone. A denoiser is given one; the others, whose
+noise it never saw, stand in for the truth.
+
+Source: Marcos Morales et al., "Evaluating unsupervised denoising requires unsupervised metrics",
+ICML 2023, arXiv:2210.05553, definitions 3.1 and 3.2.
+Deviation: they take the mean of (a - f)^2 - (b - c)^2 / 2 over the pixels of f, the restored image,
+and of three references. Averaged over the roles of the references, that is the mean product of
+(a - f) and (b - f) over pairs of them: as free of bias, closer, and possible with two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+Image = Float[np.ndarray, "h w"]
+Restore = Callable[[Image], Image]
+
+_BLOCK_PX = 8
+_LEAST_BLOCKS = 16
+
+
+class Uncertain(NamedTuple):
+    """A squared error estimated without the truth.
+
+    Attributes:
+      mse: its estimate, in the square of the intensity's unit; by chance it can be below 0.
+      mse_error: its standard error, from the scatter of blocks of 8x8 pixels: of noise and of
+        places, so that it is rather too large for the error on these places.
+      psnr: over the range that was given [dB]; infinite where `mse` is not above 0.
+      psnr_low: a standard error worse.
+      psnr_high: a standard error better; infinite where that cannot be told from no error.
+    """
+
+    mse: float
+    mse_error: float
+    psnr: float
+    psnr_low: float
+    psnr_high: float
+
+
+def uncertain(restored: Image, references: Sequence[Image], *, data_range: float) -> Uncertain:
+    """Return the error of a restored image by two or more noisy frames that it was not made from.
+
+    Their noise must be of mean 0, and independent of one another's and of the noise of the frame
+    that was restored; drift, hum and fixed patterns count as signal or as error.
+
+    Args:
+      restored: the image.
+      references: frames of the same place in the same unit.
+      data_range: for the peak signal-to-noise ratio, in that unit; above 0.
+
+    Raises:
+        ValueError: fewer than two references, of another shape, an image of fewer than 16 blocks,
+            or a data range that is not above 0.
+    """
+    return _summary([_products(restored, references)], data_range)
+
+
+def repeated(frames: Sequence[Image], restore: Restore, *, data_range: float) -> Uncertain:
+    """Return the error of a denoiser on repeated frames, each restored in turn.
+
+    The others are its references. The error is that of the mean over frames.
+
+    Raises:
+        ValueError: fewer than three frames, or as in `uncertain`.
+    """
+    if len(frames) < 3:
+        raise ValueError(f"{len(frames)} frames: one to restore and two to compare are needed")
+    turns = []
+    for i, frame in enumerate(frames):
+        others = [other for j, other in enumerate(frames) if j != i]
+        turns.append(_products(restore(frame), others))
+    return _summary(turns, data_range)
+
+
+def thinned(counts: Image, shares: Sequence[float], *, seed: int) -> list[Image]:
+    """Return images as independent as frames, of shares of a counted image, each in its scale.
+
+    Every count goes to one of them by lot, so that Poisson counts become independent Poisson
+    counts; dividing by the share gives all the same mean. With two frames, halves of the second are
+    references for the first. With one frame, a denoiser can only be tested at a lower dose.
+
+    Args:
+      counts: electrons: whole numbers from 0, without gain, offset or readout noise.
+      shares: above 0, together at most 1; what is left is thrown away.
+      seed: of the lots.
+
+    Raises:
+        ValueError: what is given are no counts, or the shares are not of one whole.
+    """
+    if counts.min() < 0 or not np.array_equal(counts, np.rint(counts)):
+        raise ValueError("counts must be whole numbers of electrons from 0: undo gain and offset")
+    if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+        raise ValueError(f"shares {tuple(shares)}: give some above 0 that add up to at most 1")
+    draw = np.random.default_rng(seed)
+    left, remaining = counts.astype(np.int64), 1.0
+    parts: list[Image] = []
+    for share in shares:
+        taken = draw.binomial(left, min(share / remaining, 1.0))
+        left, remaining = left - taken, max(remaining - share, 1e-12)
+        parts.append(taken / share)
+    return parts
+
+
+def _products(restored: Image, references: Sequence[Image]) -> Image:
+    """The mean over pairs of references of the product of their distances from the image."""
+    if len(references) < 2:
+        raise ValueError(f"{len(references)} references: at least 2 noisy frames are needed")
+    shapes = {frame.shape for frame in (restored, *references)}
+    if len(shapes) > 1:
+        raise ValueError(f"frames of shapes {sorted(shapes)}: crop them to one place")
+    apart = [frame.astype(np.float64) - restored for frame in references]
+    pairs = list(itertools.combinations(apart, 2))
+    return sum((a * b for a, b in pairs), start=np.zeros(restored.shape)) / len(pairs)
+
+
+def _summary(turns: Sequence[Image], data_range: float) -> Uncertain:
+    if not data_range > 0:
+        raise ValueError(f"data_range is {data_range}: give the span of intensities, above 0")
+    products = np.mean(turns, axis=0)
+    rows, columns = (side // _BLOCK_PX for side in products.shape)
+    if rows * columns < _LEAST_BLOCKS:
+        raise ValueError(
+            f"image of {products.shape[0]}x{products.shape[1]} px: {_LEAST_BLOCKS} blocks of "
+            f"{_BLOCK_PX}x{_BLOCK_PX} are needed for an error bar"
+        )
+    whole = products[: rows * _BLOCK_PX, : columns * _BLOCK_PX]
+    blocks = whole.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX).mean(axis=(1, 3))
+    mse = float(products.mean())
+    error = float(blocks.std(ddof=1) / math.sqrt(blocks.size))
+    levels = (_psnr(mse + change, data_range) for change in (0.0, error, -error))
+    return Uncertain(mse, error, *levels)
+
+
+def _psnr(mse: float, data_range: float) -> float:
+    return 10 * math.log10(data_range**2 / mse) if mse > 0 else math.inf

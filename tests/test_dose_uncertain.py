@@ -1,0 +1,132 @@
+"""uMSE and uPSNR: against the true error on simulated frames, and the paper's own formula."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from experiments.dose.uncertain import repeated, thinned, uncertain
+
+SIDE = 128
+
+
+def truth():
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return 20 * (1.2 + np.sin(x / 5) * np.sin(y / 6))
+
+
+def smoothed(image):
+    """A denoiser that errs: the mean of 3x3 pixels, wrapped."""
+    shifts = itertools.product((-1, 0, 1), repeat=2)
+    return sum(np.roll(image, shift, (0, 1)) for shift in shifts) / 9
+
+
+def frames(seed, count):
+    return list(np.random.default_rng(seed).poisson(truth(), (count, SIDE, SIDE)).astype(float))
+
+
+@pytest.mark.parametrize("references", [2, 3, 5])
+@pytest.mark.parametrize("restore", [smoothed, lambda x: x], ids=["smoothed", "raw"])
+def test_it_is_the_true_error_within_its_standard_error(references, restore):
+    z = []
+    for seed in range(60):
+        first, *others = frames(seed, references + 1)
+        restored = restore(first)
+        got = uncertain(restored, others, data_range=48.0)
+        true = np.mean((restored - truth()) ** 2)
+        z.append((got.mse - true) / got.mse_error)
+        assert got.psnr == pytest.approx(10 * math.log10(48**2 / got.mse))
+        assert got.psnr_low < got.psnr < got.psnr_high
+    # No bias; and the error bar, which counts the scatter of places too, is never too small.
+    assert abs(np.mean(z)) < 5 * np.std(z) / np.sqrt(len(z))
+    assert 0.3 < np.sqrt(np.mean(np.square(z))) < 1.15
+
+
+def test_it_is_the_papers_formula_averaged_over_the_roles_of_the_references():
+    first, *others = frames(7, 5)
+    restored = smoothed(first)
+    plain = [
+        np.mean((a - restored) ** 2) - np.mean((b - c) ** 2) / 2
+        for a, b, c in itertools.permutations(others, 3)
+    ]
+    got = uncertain(restored, others, data_range=1.0)
+    assert got.mse == pytest.approx(np.mean(plain), rel=1e-9)
+    # And scatters less than it.
+    ours, theirs = [], []
+    for seed in range(40):
+        first, a, b, c = frames(seed, 4)
+        error = np.mean((smoothed(first) - truth()) ** 2)
+        ours.append(uncertain(smoothed(first), [a, b, c], data_range=1.0).mse - error)
+        theirs.append(np.mean((a - smoothed(first)) ** 2) - np.mean((b - c) ** 2) / 2 - error)
+    assert np.std(ours) < 0.7 * np.std(theirs)
+
+
+def test_repeated_frames_take_turns():
+    taken = frames(3, 4)
+    got = repeated(taken, smoothed, data_range=48.0)
+    turns = [
+        uncertain(smoothed(f), [g for g in taken if g is not f], data_range=48.0) for f in taken
+    ]
+    assert got.mse == pytest.approx(np.mean([t.mse for t in turns]))
+    true = np.mean([np.mean((smoothed(f) - truth()) ** 2) for f in taken])
+    assert got.mse == pytest.approx(true, abs=4 * got.mse_error)
+    assert got.mse_error < turns[0].mse_error
+
+
+def test_an_error_too_small_to_see_has_no_psnr():
+    some = frames(4, 9)
+    found = [uncertain(truth(), some[i : i + 2], data_range=48.0) for i in range(0, 8, 2)]
+    for got in found:
+        assert abs(got.mse) < 5 * got.mse_error
+        assert got.psnr_high == math.inf
+        assert math.isfinite(got.psnr) == (got.mse > 0)
+
+
+def test_halves_of_a_second_frame_serve_as_references():
+    z = []
+    for seed in range(40):
+        first, second = frames(seed, 2)
+        halves = thinned(second, (0.5, 0.5), seed=seed)
+        np.testing.assert_array_equal((halves[0] + halves[1]) / 2, second)
+        got = uncertain(smoothed(first), halves, data_range=48.0)
+        z.append((got.mse - np.mean((smoothed(first) - truth()) ** 2)) / got.mse_error)
+    assert abs(np.mean(z)) < 5 * np.std(z) / np.sqrt(len(z))
+    assert np.sqrt(np.mean(np.square(z))) < 1.15
+
+
+def test_thinned_counts_are_poisson_and_independent():
+    mean = 30.0
+    counts = np.random.default_rng(1).poisson(mean, (SIDE, SIDE)).astype(float)
+    shares = (0.2, 0.3, 0.4)
+    parts = thinned(counts, shares, seed=2)
+    for part, share in zip(parts, shares, strict=True):
+        assert part.mean() == pytest.approx(mean, rel=0.01)
+        assert part.var() == pytest.approx(mean / share, rel=0.05)
+    for one, other in itertools.combinations(parts, 2):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / SIDE
+    again = thinned(counts, shares, seed=2)
+    np.testing.assert_array_equal(parts, again)
+    assert not np.array_equal(parts, thinned(counts, shares, seed=3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: uncertain(f[0], f[1:2], data_range=1.0), "1 references: at least 2"),
+        (lambda f: uncertain(f[0], [f[1], f[2][:64]], data_range=1.0), "crop them to one place"),
+        (lambda f: uncertain(f[0], f[1:], data_range=0.0), "data_range is 0.0: give the span"),
+        (
+            lambda f: uncertain(f[0][:16, :16], [g[:16, :16] for g in f[1:]], data_range=1.0),
+            "image of 16x16 px: 16 blocks of 8x8",
+        ),
+        (lambda f: repeated(f[:2], smoothed, data_range=1.0), "2 frames: one to restore and two"),
+        (lambda f: thinned(f[0] - 100, (0.5,), seed=0), "whole numbers of electrons"),
+        (lambda f: thinned(f[0] + 0.5, (0.5,), seed=0), "whole numbers of electrons"),
+        (lambda f: thinned(f[0], (0.5, 0.6), seed=0), "shares .0.5, 0.6.: give some above 0"),
+        (lambda f: thinned(f[0], (), seed=0), "give some above 0"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(frames(0, 3))
