@@ -20,17 +20,18 @@ from emd.data.intensity import Frame, device_type, for_device
 from emd.data.normalise import Scale, normalise
 from emd.data.pixels import reflected
 from emd.memory import free_bytes
-from emd.models.autoencoder import REACH_PX, STRIDE
+from emd.models.autoencoder import STRIDE
 from emd.models.folded import LINE_PX, Folded, apply_folded
 from emd.models.pixelwise import MLP, Kernel, fold
+from emd.models.skip import Skip
 from emd.threads import cores
 from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stacked, stream
 
-HALO_PX = -(-REACH_PX // STRIDE) * STRIDE
-"""What an autoencoder's tiles need around them [px]."""
-
 _HOST_SIDES = (128, 512)  # on CPU: wider ones take more memory and no less time
+# the same for a halo of 128 px, which narrow tiles would spend most of their time on
+_SKIP_SIDES = (256, 1024)
 _NETWORK_BYTES = 2**11  # of maps for each pixel of a tile, with a margin
+_SKIP_BYTES = 2**8
 
 
 def on_host() -> bool:
@@ -47,6 +48,7 @@ class Engine(NamedTuple):
       halo: what tiles need around them, and lose [px].
       tile: height and width of the tiles that suit the device [px].
       workers: how many calls to have on their way at once.
+      cell: tiles begin at multiples of this [px].
       line: inputs' width is rounded up to a multiple of this [px].
       whole: fills an array from a frame without tiles, where that is quicker.
     """
@@ -55,6 +57,7 @@ class Engine(NamedTuple):
     halo: int
     tile: tuple[int, int]
     workers: int
+    cell: int = STRIDE
     line: int = 1
     whole: Callable[[Frame, np.ndarray], None] | None = None
 
@@ -62,7 +65,8 @@ class Engine(NamedTuple):
 def restoring(model: Model, *, beside: int = 0) -> Engine:
     """The engine that restores; `beside` is the memory that will be taken by others [bytes]."""
     if not isinstance(model.module, Kernel | MLP):
-        return network(model, "__call__", HALO_PX // STRIDE, beside=beside)
+        margin = model.module.halo_px // model.module.cell_px
+        return network(model, "__call__", margin, beside=beside)
     folded = fold(model.module, jax.device_put(model.variables["params"]))
     halo = model.module.width // 2
     if not on_host():
@@ -71,28 +75,31 @@ def restoring(model: Model, *, beside: int = 0) -> Engine:
     if isinstance(model.module, Kernel) and opencv.is_quicker(model.module.width):
         whole = functools.partial(opencv.correlate, np.asarray(folded.output))
     each = functools.partial(_each_tile, folded)
-    return Engine(each, halo, (256, 2048), cores(), LINE_PX, whole)
+    return Engine(each, halo, (256, 2048), cores(), line=LINE_PX, whole=whole)
 
 
 def network(model: Model, method: str, margin: int, *, beside: int = 0) -> Engine:
-    """The engine of one of an autoencoder's methods, which loses `margin` latents a side."""
+    """The engine of one of a network's methods, which loses `margin` cells a side."""
     variables = jax.device_put(model.variables)  # once, not with every batch
     call = functools.partial(_apply_tiles, model.module, method, margin, variables)
-    return Engine(call, HALO_PX, *_network_tile(beside))
+    tile, workers = _network_tile(model.module, beside)
+    return Engine(call, model.module.halo_px, tile, workers, model.module.cell_px)
 
 
-def _network_tile(beside: int) -> tuple[tuple[int, int], int]:
+def _network_tile(module: Any, beside: int) -> tuple[tuple[int, int], int]:
     """The tile whose maps fit the device, and how many at once."""
     workers = 2  # one fills the gaps of the other
+    is_skip = isinstance(module, Skip)
+    sides, a_pixel = (_SKIP_SIDES, _SKIP_BYTES) if is_skip else (_HOST_SIDES, _NETWORK_BYTES)
     if on_host():
         free = max(0, free_bytes() - beside)
-        side = int((free / 2 / workers / _NETWORK_BYTES) ** 0.5)
-        side = min(max(side, _HOST_SIDES[0]), _HOST_SIDES[1])
+        side = int((free / 2 / workers / a_pixel) ** 0.5)
+        side = min(max(side, sides[0]), sides[1])
     else:
         chosen = getattr(jax.config, "jax_default_device", None)
         device = chosen if isinstance(chosen, jax.Device) else jax.devices()[0]
         free = (device.memory_stats() or {}).get("bytes_limit", 2**33)
-        side = int((free / 8 / _NETWORK_BYTES) ** 0.5)
+        side = int((free / 8 / a_pixel) ** 0.5)
         side = min(max(side, 256), 2048)
     return (side, side), workers
 
@@ -107,7 +114,9 @@ def tiling_of(engine: Engine, shape: tuple[int, int], frames: int, tile_px: int 
       ValueError: `tile_px` below 1.
     """
     largest = engine.tile if tile_px is None else (tile_px, tile_px)
-    return make_tiling(shape, frames=frames, largest=largest, workers=engine.workers)
+    return make_tiling(
+        shape, frames=frames, largest=largest, workers=engine.workers, cell=engine.cell
+    )
 
 
 def reader(

@@ -24,7 +24,7 @@ from emd.noise import Noise, estimate
 from emd.threads import cores
 from emd.zoo import ModelConfig
 
-_LEAST_GAIN_DB = 0.5  # below it a filter's risks outweigh it
+LEAST_GAIN_DB = 0.5  # below it a filter's risks outweigh it
 _RING = 0.04  # cycles a pixel
 _RING_CELLS = 500  # fewer, and the least of the rings falls short of the noise by chance
 _NOISE_ERROR = 0.05  # of its variance; it adds to the error that is left
@@ -125,11 +125,15 @@ def fit(
     gain = None
     if variance > 0:
         errors = [_error(test, wiener(own, variance), variance) for own, test in pairs]
-        least = max(float(np.mean(errors)) / variance, 0.0)
-        gain = -10 * math.log10(least + _NOISE_ERROR)
+        gain = told_gain(float(np.mean(errors)) / variance)
     model = _model(name, best, wiener(whole, variance))
     verdict, reason = _judge(noise, missed, gain, likelihood)
     return Fit(model, verdict, reason, noise, gain, likelihood)
+
+
+def told_gain(error: float) -> float:
+    """The gain [dB] that may be told of a squared error in units of the noise's variance."""
+    return -10 * math.log10(max(error, 0.0) + _NOISE_ERROR)
 
 
 def _measured(pixels: Shaped[np.ndarray, "h w"], x: Float[np.ndarray, "h w"]) -> Noise:
@@ -187,7 +191,7 @@ def _judge(noise: Noise, missed: float, gain: float | None, likelihood: float) -
         return "do not use", "what it learnt from one half does not hold for the other"
     if gain is None or noise.std**2 > (1 + _NOISE_ERROR) * missed:
         return "do not use", "its noise seems larger than pixels differ from their windows"
-    if gain < _LEAST_GAIN_DB:
+    if gain < LEAST_GAIN_DB:
         return (
             "no gain",
             f"the squared error falls by {gain:.1f} dB only: the image is clean enough",

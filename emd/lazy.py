@@ -8,6 +8,7 @@ all in one lazy graph. Until its mean is known a frame's pieces wait as float32.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from emd.apply import restoring
 from emd.checkpoint import Model
 from emd.data.pixels import reflected
-from emd.models.autoencoder import STRIDE
+from emd.models.autoencoder import Autoencoder
+from emd.models.skip import Skip
 from emd.pieces import (
     DIGIT_BITS,
     begin_median,
@@ -32,6 +34,7 @@ from emd.pieces import (
     sums_of,
 )
 
+_CELL_PX = math.lcm(Autoencoder.cell_px, Skip.cell_px)
 _LEAST_PX = 64
 """Narrower chunks are restored together: their halos would cost more than they do."""
 
@@ -81,11 +84,11 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
 
 
 def sides_of(sides: tuple[int, ...], halo: int) -> tuple[int, ...]:
-    """An axis's chunks [px] with ends at multiples of the autoencoder's stride, none too narrow."""
+    """An axis's chunks [px] with ends where networks' cells may end, none too narrow."""
     length, least = sum(sides), max(halo, _LEAST_PX)
     bounds = [0]
     for end in np.cumsum(sides[:-1]):
-        near = STRIDE * round(int(end) / STRIDE)
+        near = _CELL_PX * round(int(end) / _CELL_PX)
         if near - bounds[-1] >= least and length - near >= least:
             bounds.append(near)
     return tuple(b - a for a, b in zip(bounds, [*bounds[1:], length], strict=True))

@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 import emd
-from emd.apply import HALO_PX, network, over_frames, reader, restoring, run, tiling_of
+from emd.apply import network, over_frames, reader, restoring, run, tiling_of
 from emd.checkpoint import Model, fingerprint
 from emd.data.intensity import Outcome, finish, prepare
 from emd.data.micrograph import Micrograph
 from emd.data.normalise import Scale, denormalise
 from emd.data.pixels import bands
-from emd.models.autoencoder import STRIDE
+from emd.data.suspicions import told
+from emd.models.autoencoder import STRIDE, Autoencoder
 from emd.tiling import Tile, gather, paste, stream
 
 
@@ -206,7 +207,7 @@ def encode(
     frame = prepare(pixels, spikes=False)
     latent = np.empty(_latent_shape(pixels.shape, model), np.float32)
     padded = (latent.shape[0] * STRIDE, latent.shape[1] * STRIDE)
-    engine = network(model, "encode", HALO_PX // STRIDE)
+    engine = network(model, "encode", Autoencoder.halo_px // STRIDE)
     tiling = tiling_of(engine, padded, 1, tile_px)
     read = reader(engine, tiling, [frame], offset=-STRIDE)
     run(engine, tiling, read, latent[None], pixels.dtype, cell=STRIDE)
@@ -263,6 +264,7 @@ def _make_report(model: Model, outcomes: list[Outcome]) -> Report:
         for number, outcome in enumerate(outcomes)
         if outcome.warning is not None
     ]
+    warnings += told([outcome.suspicions for outcome in outcomes])
     return Report(
         model=model.config.name,
         weights=fingerprint(model.variables),

@@ -15,14 +15,20 @@ from emd import checkpoint
 from emd.checkpoint import Model, fingerprint
 from emd.data.contents import check_pixels
 from emd.data.micrograph import Micrograph
-from emd.models.autoencoder import REACH_PX
+from emd.models import autoencoder, skip
 from emd.restore import denoise
 from emd.traced import trace
 
+_REACHES = {"autoencoder": autoencoder.REACH_PX, "skip": skip.REACH_PX}
 _KINDS = {
     "kernel": "kernel",
     "mlp1": "perceptron with one hidden layer",
     "mlp2": "perceptron with two hidden layers",
+    "blindspot": "blind-spot perceptron",
+}
+_NETWORKS = {
+    "autoencoder": "autoencoder of {} latents",
+    "skip": "network with skip connections, {} maps",
 }
 
 
@@ -72,7 +78,7 @@ class Restorer:
     def reach_px(self) -> int:
         """How far, on either side, the pixels lie that one restored pixel depends on."""
         config = self.model.config
-        return REACH_PX if config.family == "autoencoder" else config.size // 2
+        return _REACHES.get(config.family, config.size // 2)
 
     def __call__(self, array: Any) -> Any:
         """The restored images, as what they came as.
@@ -127,7 +133,7 @@ class Restorer:
     def __repr__(self) -> str:
         """What the model is, in one line."""
         config = self.model.config
-        kind = f"autoencoder of {config.size} latents"
+        kind = _NETWORKS[config.family].format(config.size)
         if config.family in _KINDS:
             kind = f"{config.size}x{config.size} {_KINDS[config.family]}"
         weights = fingerprint(self.model.variables)

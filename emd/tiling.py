@@ -29,7 +29,7 @@ class Tiling(NamedTuple):
 
     Attributes:
       shape: height and width of a frame [px].
-      tile: height and width of a tile without its halo, multiples of 8 [px]. Tiles begin at
+      tile: height and width of a tile without its halo, multiples of a cell [px]. Tiles begin at
         multiples of them; the last ones may reach beyond the frame.
       frames: how many frames are worked on together: more than one only where they are small.
       batch: tiles given to the device at a time.
@@ -53,22 +53,28 @@ class Tiling(NamedTuple):
 
 
 def make_tiling(
-    shape: tuple[int, int], *, frames: int, largest: tuple[int, int], workers: int = 1
+    shape: tuple[int, int],
+    *,
+    frames: int,
+    largest: tuple[int, int],
+    workers: int = 1,
+    cell: int = STRIDE,
 ) -> Tiling:
-    """A tiling with tiles no larger than `largest`, rounded up to 8, that waste little.
+    """A tiling with tiles no larger than `largest`, rounded up to cells, that waste little.
 
     Args:
       shape: height and width of a frame [px].
       frames: how many frames there are.
       largest: height and width of the largest tile, and their product the most pixels in a batch.
       workers: how many batches are on their way at once.
+      cell: what sides are multiples of [px].
 
     Raises:
       ValueError: a side of `largest` is below 1.
     """
     if min(largest) < 1:
         raise ValueError(f"tile_px is {min(largest)}: give a side of at least 1 pixel")
-    sides = [_even_side(length, most) for length, most in zip(shape, largest, strict=True)]
+    sides = [_even_side(length, most, cell) for length, most in zip(shape, largest, strict=True)]
     count = [-(-length // side) for length, side in zip(shape, sides, strict=True)]
     area = largest[0] * largest[1]
     frames = min(frames, max(1, workers * area // (shape[0] * shape[1])))
@@ -77,11 +83,11 @@ def make_tiling(
     return Tiling(shape, (sides[0], sides[1]), frames, -(-tiles // batches))
 
 
-def _even_side(length: int, most: int) -> int:
+def _even_side(length: int, most: int, cell: int) -> int:
     """The side of as few, equal tiles as cover `length`."""
-    largest = -(-most // STRIDE) * STRIDE
+    largest = -(-most // cell) * cell
     equal = -(-length // -(-length // largest))
-    return -(-equal // STRIDE) * STRIDE
+    return -(-equal // cell) * cell
 
 
 def gather(

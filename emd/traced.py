@@ -16,10 +16,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from emd.apply import HALO_PX
 from emd.checkpoint import Model
 from emd.data.normalise import denormalise, measure, normalise
-from emd.models.autoencoder import STRIDE
+from emd.models.autoencoder import Autoencoder
 from emd.models.folded import Folded
 from emd.models.layers import EPSILON, depthwise_plain, to_image_plain, upsample_plain
 from emd.models.pixelwise import MLP, Kernel, fold
@@ -89,8 +88,8 @@ def trace(model: Model) -> Restoring:
             network = _pixelwise(jax.tree.map(np.asarray, folded))
         halo, multiple = model.module.width // 2, 1
     else:
-        halo, multiple = HALO_PX, STRIDE
-        network = _autoencoder(fold_autoencoder(model.variables))
+        halo, multiple = model.module.halo_px, model.module.cell_px
+        network = _network(model)
 
     def restoring(x: Float[Array, "n h w"]) -> Float[Array, "n h w"]:
         scale = measure(x)
@@ -115,6 +114,18 @@ def _padded(x: Float[Array, "n h w"], halo: int, multiple: int) -> Float[Array, 
     return x
 
 
+def _network(model: Model) -> Restoring:
+    """The network of padded images, less the halo before them."""
+    if isinstance(model.module, Autoencoder):
+        return _autoencoder(fold_autoencoder(model.variables))
+    halo = model.module.halo_px
+
+    def network(x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
+        return jnp.asarray(model.module.apply(model.variables, x))[:, halo:, halo:]
+
+    return network
+
+
 def _autoencoder(layers: Layers) -> Restoring:
     def network(x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
         y = x[..., None]
@@ -124,7 +135,8 @@ def _autoencoder(layers: Layers) -> Restoring:
         for up in layers.decoder:
             y = upsample_plain(y, jnp.asarray(up.kernel))
             y = jax.nn.relu(y + up.bias[None, None, None])
-        return to_image_plain(y, jnp.asarray(layers.image))[:, HALO_PX:, HALO_PX:]
+        halo = Autoencoder.halo_px
+        return to_image_plain(y, jnp.asarray(layers.image))[:, halo:, halo:]
 
     return network
 

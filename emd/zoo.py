@@ -1,21 +1,35 @@
-"""The paper's models by name: which exist, how each is configured, and the modules they are.
+"""The models by name: which exist, how each is configured, and the modules they are.
 
-Names are ``tem_latent16``, ``stem_kernel_w7``, ``temstem_mlp2_w3``, and ``tem_kernel_w3_published``
-for the kernels that the paper prints.
+The paper's are called ``tem_latent16``, ``stem_kernel_w7``, ``temstem_mlp2_w3``, and
+``tem_kernel_w3_published`` where it prints them; ``stem_latent64_clean`` and ``stem_skip48_clean``
+learnt from noise-free images, what the paper's did not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from flax import linen as nn
 
 from emd.models import published
 from emd.models.autoencoder import Autoencoder
+from emd.models.blindspot import BlindSpot
 from emd.models.pixelwise import MLP, Kernel
+from emd.models.skip import Skip
 
-FULL_SCHEDULE = {"autoencoder": 60_000, "kernel": 10_000, "mlp1": 10_000, "mlp2": 10_000}
-"""Batches of the paper's training schedule (sections 2.2 and 3.2)."""
+FULL_SCHEDULE = {
+    "autoencoder": 60_000, "kernel": 10_000, "mlp1": 10_000, "mlp2": 10_000, "skip": 60_000,
+}  # fmt: skip
+"""Batches of the paper's training schedule (sections 2.2 and 3.2), and of networks with skips."""
+
+OBJECTIVES = ("reproduce", "clean", "thin")
+"""What models learn, the paper's first."""
+TASKS = (
+    "give micrographs back as they are, as the paper's models; without the noise that is added to "
+    "clean ones; or from a part of their electrons tell the others"
+)
+"""The three in words."""
 
 TEACHER_LATENT = 16
 """Latent depth of the autoencoders that kernels and MLPs are distilled from (section 3)."""
@@ -33,11 +47,16 @@ _SIZES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
+_SIZE_PREFIX = {"autoencoder": "latent", "skip": "skip"}
+_SKIP_SIZE = 48
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What a model is: its family, the domain it is for, and its latent depth or width.
 
-    ``label`` is the name of a user's own model.
+    ``label`` is the name of a user's own model. Of a network with skips the size is its number of
+    maps at a quarter of the side.
     """
 
     family: str
@@ -45,15 +64,19 @@ class ModelConfig:
     size: int
     published: bool = False
     label: str = ""
+    objective: str = OBJECTIVES[0]
 
     @property
     def name(self) -> str:
         """The name it is loaded by."""
         if self.label:
             return self.label
-        if self.family == "autoencoder":
-            return f"{self.domain}_latent{self.size}"
-        return f"{self.domain}_{self.family}_w{self.size}" + "_published" * self.published
+        suffix = "_published" if self.published else ""
+        if self.objective != OBJECTIVES[0]:
+            suffix = f"_{self.objective}"
+        if self.family in _SIZE_PREFIX:
+            return f"{self.domain}_{_SIZE_PREFIX[self.family]}{self.size}{suffix}"
+        return f"{self.domain}_{self.family}_w{self.size}{suffix}"
 
     @property
     def set_name(self) -> str:
@@ -69,12 +92,25 @@ PAPER_MODELS: tuple[ModelConfig, ...] = tuple(
 )
 """The 14 autoencoders, 15 kernels and 16 MLPs."""
 
+_TAUGHT = {"skip": (_SKIP_SIZE,), "autoencoder": (64,), "kernel": (7,), "mlp1": (7,)}
+
+CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
+    ModelConfig(family, domain, size, objective="clean")
+    for family, sizes in _TAUGHT.items()
+    for domain in ("tem", "stem")
+    for size in sizes
+)
+"""Those that ship beside the paper's, taught with the truth."""
+
 MODELS: dict[str, ModelConfig] = {config.name: config for config in PAPER_MODELS} | {
     config.name: config
     for config in (
-        ModelConfig("kernel", domain, width, published=True)
-        for domain in ("tem", "stem", "temstem")
-        for width in published.WIDTHS
+        *CLEAN_MODELS,
+        *(
+            ModelConfig("kernel", domain, width, published=True)
+            for domain in ("tem", "stem", "temstem")
+            for width in published.WIDTHS
+        ),
     )
 }
 """Every model by name, the twelve published kernels included."""
@@ -89,13 +125,22 @@ SETS: dict[str, tuple[ModelConfig, ...]] = {
 
 KNOWN: dict[str, ModelConfig] = MODELS | {
     config.name: config
+    for objective in OBJECTIVES
     for config in (
-        ModelConfig("autoencoder", domain, depth)
-        for domain in _SIZES["autoencoder"]
-        for depth in _SIZES["autoencoder"]["temstem"]
+        *(
+            ModelConfig("autoencoder", domain, depth, objective=objective)
+            for domain in _SIZES["autoencoder"]
+            for depth in _SIZES["autoencoder"]["temstem"]
+        ),
+        *(dataclasses.replace(m, objective=objective) for same in SETS.values() for m in same),
+        *(
+            ModelConfig("skip", domain, _SKIP_SIZE, objective=objective)
+            for domain in _SIZES["autoencoder"]
+            if objective != OBJECTIVES[0]
+        ),
     )
 }
-"""Every model that can be trained and loaded: any of the paper's depths in any domain, too."""
+"""Every model that can be trained and loaded: any of the paper's in any domain and objective."""
 
 
 def find(name: str) -> ModelConfig:
@@ -109,11 +154,11 @@ def find(name: str) -> ModelConfig:
     return KNOWN[name]
 
 
-def find_autoencoder(dataset: str, latent: int) -> ModelConfig:
+def find_autoencoder(dataset: str, latent: int, objective: str = OBJECTIVES[0]) -> ModelConfig:
     """Return the configuration of an autoencoder; any depth of the paper in any domain.
 
     Raises:
-        ValueError: unknown dataset or latent depth.
+        ValueError: unknown dataset, latent depth or objective.
     """
     if dataset not in _SIZES["autoencoder"]:
         known = ", ".join(_SIZES["autoencoder"])
@@ -121,18 +166,45 @@ def find_autoencoder(dataset: str, latent: int) -> ModelConfig:
     depths = _SIZES["autoencoder"]["temstem"]
     if latent not in depths:
         raise ValueError(f"unknown latent depth {latent}: use one of {', '.join(map(str, depths))}")
-    return ModelConfig("autoencoder", dataset, latent)
+    check_objective(objective)
+    return ModelConfig("autoencoder", dataset, latent, objective=objective)
 
 
-def find_set(name: str) -> tuple[ModelConfig, ...]:
-    """Return the members of a lockstep set, narrowest first.
+def find_skip(dataset: str, objective: str) -> ModelConfig:
+    """Return the configuration of a network with skip connections.
+
+    Raises:
+        ValueError: unknown objective, or one that it could meet by doing nothing.
+    """
+    check_objective(objective)
+    if objective == OBJECTIVES[0]:
+        raise ValueError(
+            f"objective {objective!r}: with skip connections nothing is left to learn; "
+            f"use one of {', '.join(OBJECTIVES[1:])}"
+        )
+    return ModelConfig("skip", dataset, _SKIP_SIZE, objective=objective)
+
+
+def find_set(name: str, objective: str = OBJECTIVES[0]) -> tuple[ModelConfig, ...]:
+    """Return the members of a lockstep set, narrowest first, as an objective makes them.
 
     Raises:
         ValueError: no set has that name.
     """
     if name not in SETS:
         raise ValueError(f"unknown set {name!r}: use one of {', '.join(SETS)}")
-    return SETS[name]
+    check_objective(objective)
+    return tuple(dataclasses.replace(member, objective=objective) for member in SETS[name])
+
+
+def check_objective(name: str) -> None:
+    """Refuse an objective that there is not.
+
+    Raises:
+        ValueError: no objective has that name.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"unknown objective {name!r}: use one of {', '.join(OBJECTIVES)}")
 
 
 def teacher_of(set_name: str) -> str:
@@ -144,6 +216,10 @@ def make_module(config: ModelConfig) -> nn.Module:
     """Return the Flax module of a configuration."""
     if config.family == "autoencoder":
         return Autoencoder(config.size)
+    if config.family == "skip":
+        return Skip(config.size)
+    if config.family == "blindspot":
+        return BlindSpot(config.size)
     return make_student(config)
 
 
@@ -158,6 +234,10 @@ def training_command(config: ModelConfig) -> str:
     """Return the command that makes a model."""
     if config.family == "autoencoder":
         options = f"autoencoder --dataset={config.domain} --latent={config.size}"
+    elif config.family == "skip":
+        options = f"skip --dataset={config.domain}"
     else:
         options = f"distill --set={config.set_name}"
+    if config.objective != OBJECTIVES[0]:
+        options += f" --objective={config.objective}"
     return f"python -m experiments.{options}"

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from emd.data import crops
+from emd.data import crops, truths
 
 SIMULATED_COUNT = 300
 SIMULATED_SIDE_PX = 256
 """Simulated micrographs of each domain, and their side."""
 
+TRUTH_COUNT = 1000
+"""Simulated micrographs of each domain, where they stand for the truth."""
+
 SIMULATION_SEED = 0
 """Simulated micrographs are the same for every run, so that models compare."""
+
+# Of an objective: which real micrographs it takes, what a line says of them, and how they pack.
+_REAL: dict[str, tuple[Callable[..., list[crops.Image]], str, Callable[..., Any]]] = {
+    "clean": (truths.high_count, "have counts high enough for a truth", truths.pack),
+    "thin": (
+        truths.counted,
+        "tell of their electrons; the others are left out",
+        truths.pack_counted,
+    ),
+}
 
 
 class TrainingData(NamedTuple):
@@ -29,6 +43,17 @@ class TrainingData(NamedTuple):
     held_out_whole: Float[np.ndarray, "n s s"]
     """The same crops normalised by their whole micrograph."""
     facts: dict[str, str]
+
+
+class TruthData(NamedTuple):
+    """Truths or counted electrons to train with, and truths of held-out fields to validate on."""
+
+    training: truths.Truths | truths.Counted
+    held_out: truths.Truths
+    facts: dict[str, str]
+
+
+Data = TrainingData | TruthData
 
 
 @functools.lru_cache(maxsize=2)  # a mixture is made of what its two domains read
@@ -85,6 +110,52 @@ def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> Train
         "data_hash": fingerprint(images),
     }
     return TrainingData(images, own, whole, facts)
+
+
+def prepare_truths(
+    dataset: str,
+    data_dir: str | None,
+    simulated_share: float,
+    count: int,
+    objective: str = "clean",
+) -> TruthData:
+    """Return what an objective learns from: ``count`` simulated truths of each domain, and real.
+
+    Of the real ones `clean` takes those of high counts, see `emd.data.truths.HIGH_COUNT`, and
+    `thin` those that tell of their electrons, see `emd.data.truths.counted`; only truths are
+    validated on.
+
+    Raises:
+        ValueError: unknown dataset; a share outside [0, 1]; an objective that needs no truth.
+        FileNotFoundError: the folder is missing or empty.
+    """
+    if not 0 <= simulated_share <= 1:
+        raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
+    if objective not in _REAL:
+        raise ValueError(f"objective {objective!r} has no truths: use one of {', '.join(_REAL)}")
+    choose, virtue, pack = _REAL[objective]
+    real: list[crops.Image] = []
+    if data_dir is None:
+        print("no --data_dir: training on simulated micrographs")
+    else:
+        given = [i for domain in crops.domains_of(dataset) for i in _load(data_dir, domain)[0]]
+        real = choose(given)
+        print(f"{len(real)} of {len(given)} real micrographs {virtue}")
+    key = jax.random.key(SIMULATION_SEED)
+    made = truths.simulated(key, dataset, count=count, side_px=SIMULATED_SIDE_PX)
+    images, held = crops.split(real + made)
+    facts = {
+        "dataset": dataset,
+        "real_frames": str(sum(not i.source.endswith(crops.SIMULATED) for i in images)),
+        "real_sources": ", ".join(sorted({i.source for i in real})) or "none",
+        "simulated_micrographs": str(sum(i.source.endswith(crops.SIMULATED) for i in images)),
+        "simulated_share": f"{simulated_share if real else 1:g}",
+        "data_hash": fingerprint(images),
+    }
+    if objective != "clean":
+        held = [image for image in held if truths.is_simulated(image)]
+    training = pack(images, simulated_share=simulated_share)
+    return TruthData(training, truths.pack(held, simulated_share=simulated_share), facts)
 
 
 def fingerprint(images: list[crops.Image]) -> str:

@@ -89,3 +89,27 @@ def test_each_file_of_a_job_gets_a_kernel_of_its_own(tmp_path, exposure, capsys)
     assert run("preview", folder / "a.tif", "--model", "fit", "-o", tmp_path / "p.png") == 0
     assert run("denoise", folder / "b.tif", "-o", tmp_path / "b.tif", "--model", "fit") == 1
     assert not (tmp_path / "b.tif").exists()
+
+
+def test_a_perceptron_is_fitted_where_asked_and_stays_where_it_is_better(tmp_path, capsys):
+    rows, columns = np.mgrid[:224, :224] / 9.0
+    u, v = rows + 0.3 * columns, columns - 0.3 * rows
+    truth = 4 + 60 * np.exp(-((u - np.rint(u)) ** 2 + (v - np.rint(v)) ** 2) / 0.045)
+    lattice, flat = tmp_path / "lattice.tif", tmp_path / "flat.tif"
+    rng = np.random.default_rng(0)
+    micrograph.write(lattice, Micrograph(rng.poisson(truth).astype(np.uint16)))
+    micrograph.write(flat, Micrograph(rng.normal(50, 5, (224, 224)).astype(np.float32)))
+    model = tmp_path / "m"
+    assert run("fit", lattice, "-o", model, "--perceptron") == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{model}: 21x21 perceptron; use it: the squared error falls by ")
+    assert "below a kernel's\n" in told
+    assert "dB below" in (model / "card.md").read_text()
+    assert run("denoise", lattice, "-o", tmp_path / "out.tif", "--model", model) == 0
+    restored = micrograph.read(tmp_path / "out.tif").pixels
+    assert np.mean((restored - truth) ** 2) < 0.25 * truth.mean()
+    assert run("export", model, "--to", "imagej", "-o", tmp_path / "k.txt") == 1
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error == "error: imagej cannot hold a model of family blindspot: use one of npz"
+    assert run("fit", flat, "-o", tmp_path / "f", "--perceptron", "--noise", 5) == 0
+    assert "kernel, no worse than a perceptron; use it" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import emd
-from emd.cli import choice, errors, outputs
+from emd.cli import choice, errors, outputs, report
 from emd.cli.inputs import Fault, Gathered, Input
 from emd.cli.ledger import Ledger, Stamp, stamp
 from emd.cli.progress import Bar
@@ -98,8 +98,12 @@ class Job:
             bar.begin(share)
             place = piece.place.as_posix()
             try:
-                claims.claim(self._folder / piece.place, each.path)
+                output = self._folder / piece.place
+                claims.claim(output, each.path)
+                if self._restorer.options.report:
+                    claims.claim(report.place_of(output), each.path)
                 if not self._overwrite and self._is_done(piece):
+                    self._report_missing(piece)
                     self._skipped += 1
                     bar.leave_out(share)
                     continue
@@ -153,6 +157,12 @@ class Job:
         is_there = output.exists() and stamp(output).size == entry.get("output_size")
         return is_there and entry.get("weights") == weights
 
+    def _report_missing(self, piece: Piece) -> None:
+        """Nothing; a result that was there before then has its page, too, where one is wanted."""
+        output = self._folder / piece.place
+        if not report.place_of(output).exists():
+            self._restorer.report(piece.source.path, output, signal=piece.signal, overwrite=False)
+
     def _key(self, piece: Piece) -> dict[str, Any]:
         return {
             "input": piece.source.place.as_posix(),
@@ -172,8 +182,10 @@ class Job:
                 f"{output}: exists already, and the record does not say that it was made of this "
                 "file in this way: give --overwrite to replace it"
             )
-        self._ledger.add("begun", output=place, input=piece.source.place.as_posix(), time=_now())
         output.parent.mkdir(parents=True, exist_ok=True)
+        if self._restorer.options.report:
+            report.check(output, overwrite=may_replace)
+        self._ledger.add("begun", output=place, input=piece.source.place.as_posix(), time=_now())
         outcome = self._restorer.restore(
             piece.source.path,
             output,
@@ -193,7 +205,12 @@ class Job:
             tile=self._restorer.options.tile_px,
             **outcome.facts(),
         )
-        return outcome.line(output, self._device.split()[0])
+        # last, so that a page that fails is made by the same command again, and nothing else
+        page = self._restorer.report(
+            piece.source.path, output, signal=piece.signal, overwrite=may_replace
+        )
+        line = outcome.line(output, self._device.split()[0])
+        return line + (f"; report: {page}" if page else "")
 
 
 def _size(path: Path) -> int:

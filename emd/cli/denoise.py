@@ -58,6 +58,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--frame", metavar="K", type=ranges.count, help="frame of a stack, from 0 (default: all)"
     )
+    _add_settings(parser)
+    shelf.add_option(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """How it is done, and what becomes of the results."""
     parser.add_argument(
         "--device",
         metavar="DEVICE",
@@ -77,9 +84,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "tcp://host:8786 (default: this machine alone)",
     )
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="write OUT.report.html beside each result: residual, error map and warnings, of a "
+        "stack for its first frame (needs the extra plot)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
-    shelf.add_option(parser)
-    parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -93,7 +104,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
     # told before anything slow: a wrong name must not cost the time of reading the micrograph
     root = shelf.root(arguments)
 
-    from emd.cli import batch, device, inputs, outputs, restoring, single
+    from emd.cli import batch, device, drawing, inputs, outputs, report, restoring, single
 
     output = Path(arguments.output)
     gathered = inputs.gather(arguments.inputs, output)
@@ -111,6 +122,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
         arguments.tile,
         arguments.despike,
         arguments.scheduler,
+        arguments.report,
     )
     restorer = restoring.Restorer(options)
     if arguments.scheduler is not None:
@@ -118,6 +130,10 @@ def _denoise(arguments: argparse.Namespace) -> int:
     source = gathered.inputs[0].path
     if not is_folder:
         outputs.check_single(source, output, arguments.signal, overwrite=arguments.overwrite)
+    if arguments.report and is_folder:
+        drawing.check()
+    elif arguments.report:
+        report.check(output, overwrite=arguments.overwrite)
     chosen = device.select(arguments.device)
     if arguments.model not in choice.PER_FILE:
         restorer.load(arguments.model)

@@ -128,6 +128,7 @@ def _calibration(image: Micrograph | Header, shape: tuple[int, ...]) -> dict[str
 def _counts(image: Micrograph, black: float | None) -> dict[str, Any]:
     """What the pixels say."""
     from emd import noise
+    from emd.data.suspicions import suspicions
 
     pixels = image.pixels.reshape(image.pixels.shape[-2:])
     sums = noise.measure(pixels)
@@ -137,6 +138,10 @@ def _counts(image: Micrograph, black: float | None) -> dict[str, Any]:
         "saturated_pixels": round(sums.saturated * sums.finite),
         "noise": {name: value for name, value in estimate._asdict().items() if name != "saturated"},
     }
+    if sums.finite == pixels.size:  # the estimate itself tells of saturation
+        found = suspicions(pixels, sums.low, sums.high)
+        others = tuple(each.text for each in found if each.name != "saturated")
+        facts["noise"]["warnings"] = (*estimate.warnings, *others)
     area = _square_angstroms(image)
     if estimate.dose is not None and area is not None:
         facts["noise"]["dose_per_square_angstrom"] = estimate.dose / area

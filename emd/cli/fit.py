@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
+_KINDS = {"kernel": "kernel", "blindspot": "perceptron"}
 _CARD = """\
-The best symmetric kernel for one micrograph and those taken like it, in closed form: see
-`emd/fit.py`. It was given no other data. {verdict}: {reason}.
+{what}
+It was given no other data. {verdict}: {reason}.
 """
+_WHAT = {
+    "kernel": "The best symmetric kernel for one micrograph and those taken like it, in closed "
+    "form: see `emd/fit.py`.",
+    "blindspot": "A perceptron that tells each pixel from those around it, fitted to one "
+    "micrograph, for those taken like it: see `emd/blindspot_fit.py`.",
+}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,6 +47,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=float,
         help="standard deviation of the noise at the mean, in counts (default: measured)",
     )
+    parser.add_argument(
+        "--perceptron",
+        action="store_true",
+        help="fit a perceptron too, in seconds, and keep it where it restores pixels held out "
+        "better than the kernel; it cannot go to Fiji",
+    )
     parser.add_argument("--signal", metavar="NAME", help="which image of the file")
     parser.add_argument(
         "--frame", metavar="K", type=int, help="which frame of a stack (default: the first)"
@@ -49,7 +63,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from emd import checkpoint, zoo
+    from emd.blindspot_fit import improved
     from emd.data import micrograph
+    from emd.data.intensity import prepare
     from emd.fit import fit
 
     place = Path(arguments.output)
@@ -65,13 +81,17 @@ def _run(arguments: argparse.Namespace) -> None:
         pixels = file[:1][0]
     try:
         found = fit(pixels, name=place.name, width=arguments.width, noise_std=arguments.noise)
+        found = improved(pixels, found) if arguments.perceptron else found
     except ValueError as error:
         raise ValueError(f"{arguments.input}: {error}") from None
     if found.verdict == "do not use":
         raise ValueError(f"{arguments.input}: do not use a kernel: {found.reason}")
     _save(found, place)
-    width = found.model.config.size
-    print(f"{place}: {width}x{width} kernel; {found.verdict}: {found.reason}")
+    for each in prepare(pixels, spikes=False).suspicions:
+        print(f"warning: {each.text}", file=sys.stderr)
+    width, kind = found.model.config.size, _KINDS[found.model.config.family]
+    better = ", no worse than a perceptron" * (arguments.perceptron and kind == "kernel")
+    print(f"{place}: {width}x{width} {kind}{better}; {found.verdict}: {found.reason}")
     # a bare name would be looked for in the zoo from any other folder
     shown = str(place) if place.name != str(place) else f"./{place}"
     source, name = shlex.quote(arguments.input), shlex.quote(shown)
@@ -89,5 +109,6 @@ def _save(found: Any, place: Path) -> None:
         "likelihood_per_pixel": f"{found.likelihood:.4f}",
     }
     model = found.model._replace(card={**found.model.card, **facts})
-    text = _CARD.format(verdict=found.verdict.capitalize(), reason=found.reason)
+    what = _WHAT[model.config.family]
+    text = _CARD.format(what=what, verdict=found.verdict.capitalize(), reason=found.reason)
     checkpoint.save(model, place.resolve().parent, text=text)

@@ -18,6 +18,7 @@ import numpy as np
 from emd import checkpoint, job
 from emd.checkpoint import Model
 from emd.cli import choice
+from emd.cli import report as page
 from emd.cli.choice import Choice
 from emd.data import micrograph
 from emd.data.formats import registry
@@ -38,6 +39,7 @@ class Options(NamedTuple):
       tile_px: side of the pieces worked on at a time; None for what suits.
       despike: replace isolated hot pixels first.
       scheduler: address of a dask scheduler, for archives; None for this machine.
+      report: write a page beside each result.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Options(NamedTuple):
     tile_px: int | None = None
     despike: bool = False
     scheduler: str | None = None
+    report: bool = False
 
     @property
     def shaping(self) -> dict[str, Any]:
@@ -208,6 +211,24 @@ class Restorer:
             raise MemoryError(f"{source}: out of memory on the device: {remedy}") from None
         shape, dtype, report, note = made
         return Outcome(shape, dtype, report, chosen, time.perf_counter() - start, note)
+
+    def report(
+        self, source: Path, output: Path, *, signal: str | None, overwrite: bool
+    ) -> Path | None:
+        """The page beside a result, which is then there; None where none was asked for.
+
+        Raises:
+          OSError, ValueError, MemoryError: it could not be made; the result stays.
+        """
+        if not self.options.report:
+            return None
+        chosen, model = self.choose(source, signal)
+        return page.write(
+            *(source, output, model, chosen),
+            signal=signal,
+            frame=self.options.frame,
+            overwrite=overwrite,
+        )
 
     def _restored(
         self,

@@ -24,4 +24,5 @@ def restore(restorer: Restorer, source: Path, output: Path, device: str, *, over
         outcome = restorer.restore(
             source, output, signal=signal, overwrite=overwrite, progress=bar.at
         )
-    return outcome.line(output, device.split()[0])
+        page = restorer.report(source, output, signal=signal, overwrite=overwrite)
+    return outcome.line(output, device.split()[0]) + (f"; report: {page}" if page else "")

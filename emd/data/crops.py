@@ -211,8 +211,8 @@ def pack(
 
 def _window(
     key: Key[Array, ""], store: Store, side: int
-) -> tuple[Float[Array, "s s"], Float[Array, ""]]:
-    """Return a random window of a random image under a random symmetry, and the image's mean."""
+) -> tuple[Float[Array, "s s"], Int[Array, ""]]:
+    """Return a random window of a random image under a random symmetry, and which image it is."""
     pick, place, turn = jax.random.split(key, 3)
     point = jax.random.uniform(pick) * store.cumulative[-1]
     # from the right, or a point of exactly 0 would draw a first image of no chance
@@ -229,7 +229,14 @@ def _window(
     row = jnp.where(flip_rows, side - 1 - row, row)
     column = jnp.where(flip_columns, side - 1 - column, column)
     index = store.start[image] + (top + row) * store.columns[image] + left + column
-    return store.pixels[index].astype(jnp.float32), store.mean[image]
+    return store.pixels[index].astype(jnp.float32), image
+
+
+def windows(
+    key: Key[Array, ""], store: Store, *, batch: int, side: int
+) -> tuple[Float[Array, "n s s"], Int[Array, " n"]]:
+    """Return a batch of random windows as stored, and the number of the image that each is from."""
+    return jax.vmap(lambda k: _window(k, store, side))(jax.random.split(key, batch))
 
 
 def sample(
@@ -240,13 +247,13 @@ def sample(
     Source: paper section 2.2; the eight symmetries are its program's augmentation.
     Deviation: ``store.whole_share`` of the crops are normalised by their whole image.
     """
-    windows, means = jax.vmap(lambda k: _window(k, store, side))(jax.random.split(key, batch))
-    own = normalise.measure(windows)
+    drawn, image = windows(key, store, batch=batch, side=side)
+    own = normalise.measure(drawn)
     by_whole = jax.random.bernoulli(jax.random.fold_in(key, batch), store.whole_share, (batch,))
     # stored pixels begin at their image's minimum
     minimum = jnp.where(by_whole, 0, own.minimum)
-    scale = normalise.Scale(minimum, jnp.where(by_whole, means, own.mean))
-    return normalise.normalise(windows, scale)
+    scale = normalise.Scale(minimum, jnp.where(by_whole, store.mean[image], own.mean))
+    return normalise.normalise(drawn, scale)
 
 
 def held_out_crops(

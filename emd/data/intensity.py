@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from emd.data.normalise import Scale
 from emd.data.pixels import bands, despike, fill_nonfinite, outlier_warning
+from emd.data.suspicions import Suspicion, suspicions
 from emd.threads import share
 
 _FLOAT32_MEANS = (1e-28, 1e28)  # within these no step in float32 overflows or vanishes
@@ -24,6 +25,7 @@ class Frame(NamedTuple):
       spikes: how many were replaced.
       scale: minimum and mean above it, in counts.
       warning: where the minimum or maximum lies far outside the rest.
+      suspicions: what makes its intensities suspect.
     """
 
     pixels: Shaped[np.ndarray, "h w"]
@@ -31,6 +33,7 @@ class Frame(NamedTuple):
     spikes: int
     scale: Scale
     warning: str | None
+    suspicions: tuple[Suspicion, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -43,6 +46,7 @@ class Outcome(NamedTuple):
     nonfinite: int
     spikes: int
     warning: str | None
+    suspicions: tuple[Suspicion, ...] = ()
 
 
 def prepare(pixels: Shaped[np.ndarray, "h w"], *, spikes: bool) -> Frame:
@@ -63,7 +67,7 @@ def prepare(pixels: Shaped[np.ndarray, "h w"], *, spikes: bool) -> Frame:
     if not np.isfinite(mean):
         raise ValueError(f"pixels from {low:g} to {high:g} are too far apart: divide them by 1e9")
     warning = outlier_warning(pixels, low, high)
-    return Frame(pixels, wrong, count, Scale(low, mean), warning)
+    return Frame(pixels, wrong, count, Scale(low, mean), warning, suspicions(pixels, low, high))
 
 
 class _Sums(NamedTuple):
@@ -196,7 +200,8 @@ def finish(
     if frame.wrong is not None:
         out[frame.wrong] = original[frame.wrong]
     nonfinite = 0 if frame.wrong is None else int(np.count_nonzero(frame.wrong))
-    return Outcome(minimum, mean, correction, clipped, nonfinite, frame.spikes, frame.warning)
+    told = frame.spikes, frame.warning, frame.suspicions
+    return Outcome(minimum, mean, correction, clipped, nonfinite, *told)
 
 
 def _normalised_shift(frame: Frame, raw: Float[np.ndarray, "h w"], results: _Sums) -> float:

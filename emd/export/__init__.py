@@ -52,7 +52,7 @@ TARGETS: dict[str, Target] = {
     "npz": Target(
         "all weights by name, and the configuration as JSON",
         ".npz",
-        _ALL,
+        (*_ALL, "skip", "blindspot"),
         "emd.export.npz",
     ),
     "onnx": Target(

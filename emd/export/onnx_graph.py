@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 import emd
-from emd.apply import HALO_PX
 from emd.checkpoint import Model, fingerprint
-from emd.models.autoencoder import STRIDE
+from emd.models.autoencoder import Autoencoder
 from emd.models.folded import Folded
 from emd.models.pixelwise import MLP, Kernel, fold
 from emd.models.symmetry import orbits
@@ -41,7 +40,7 @@ def render(model: Model) -> bytes:
     if isinstance(model.module, Kernel | MLP):
         halo, multiple = model.module.width // 2, 1
     else:
-        halo, multiple = HALO_PX, STRIDE
+        halo, multiple = Autoencoder.halo_px, Autoencoder.cell_px
     low, mean, x = _normalised(graph, "counts")
     padded = graph.add("Unsqueeze", _padded(graph, x, halo, multiple), graph.axes(1))
     if isinstance(model.module, Kernel | MLP):
@@ -143,8 +142,9 @@ def _padded(graph: _Graph, x: str, halo: int, multiple: int) -> str:
 def _cropped(graph: _Graph, y: str) -> str:
     """Maps without the border, as large as the graph's input."""
     shape = graph.add("Shape", "counts", start=1, end=3)
-    end = graph.add("Add", shape, graph.axes(HALO_PX, HALO_PX))
-    return graph.add("Slice", y, graph.axes(HALO_PX, HALO_PX), end, graph.axes(2, 3))
+    halo = Autoencoder.halo_px
+    end = graph.add("Add", shape, graph.axes(halo, halo))
+    return graph.add("Slice", y, graph.axes(halo, halo), end, graph.axes(2, 3))
 
 
 # --- the models ------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -86,6 +88,9 @@ class Autoencoder(nn.Module):
     latent: int
     decay: float = DECAY
     dtype: DTypeLike = jnp.float32
+
+    cell_px: ClassVar[int] = STRIDE
+    halo_px: ClassVar[int] = -(-REACH_PX // STRIDE) * STRIDE
 
     def setup(self) -> None:
         """Build the two halves."""

@@ -1,4 +1,4 @@
-"""Training of autoencoders: the state, the jitted step, and the loop that resumes by itself."""
+"""Training of convolutional networks: state, jitted step, and the loop that resumes by itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
@@ -20,7 +21,8 @@ from emd import checkpoint
 from emd.data import crops
 from emd.models.autoencoder import Autoencoder
 from emd.training import devices
-from emd.training.loss import huberised
+from emd.training.loss import Loss, batch_mse
+from emd.training.objective import Objective, Pair, reproduce
 from emd.training.schedule import stepped_quadratic
 
 MAX_RELOADS = 5
@@ -43,7 +45,7 @@ class TrainState(NamedTuple):
     """Non-finite losses so far; folded into the random key, or the same batch would return."""
 
 
-Step = Callable[[TrainState, crops.Store], tuple[TrainState, Float[Array, ""]]]
+Step = Callable[[TrainState, Any], tuple[TrainState, Float[Array, ""]]]
 
 
 class DivergedError(ArithmeticError):
@@ -56,15 +58,16 @@ def make_optimiser(steps: int) -> optax.GradientTransformation:
 
 
 def init_state(
-    key: Key[Array, ""], module: Autoencoder, optimiser: optax.GradientTransformation
+    key: Key[Array, ""], module: nn.Module, optimiser: optax.GradientTransformation
 ) -> TrainState:
-    """Return the state before the first batch: Glorot weights, zero biases (section 2.2)."""
+    """Return the state before the first batch; no batch statistics where a module has none."""
     variables = jax.jit(module.init)(key, jnp.zeros((1, 16, 16)))
     opt_state = optimiser.init(variables["params"])
     # two buffers, since the state is donated to the step, and of no weak type, or it would be
     # compiled again for a state that comes from disk
     step, reloads = (jnp.zeros((), jnp.int32) for _ in range(2))
-    return TrainState(variables["params"], variables["batch_stats"], opt_state, step, reloads)
+    stats = variables.get("batch_stats", {})
+    return TrainState(variables["params"], stats, opt_state, step, reloads)
 
 
 def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0) -> Key[Array, ""]:
@@ -73,34 +76,36 @@ def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0
 
 
 def make_step(
-    module: Autoencoder,
+    module: nn.Module,
     optimiser: optax.GradientTransformation,
     *,
     batch_size: int,
     seed: int,
     side_px: int = crops.SIDE_PX,
+    objective: Objective = reproduce,
+    loss: Loss = batch_mse,
     mesh: Mesh | None = None,
 ) -> Step:
-    """Return the jitted step: state and store in, next state and the batch's MSE out.
+    """Return the jitted step: state and the objective's data in, next state and batch's MSE out.
 
     With a mesh the batch is spread over its devices, from the drawing of crops on; XLA then sums
     gradients and the statistics of batch normalisation over all of them.
     """
 
-    def step(state: TrainState, store: crops.Store) -> tuple[TrainState, Float[Array, ""]]:
+    def step(state: TrainState, data: Any) -> tuple[TrainState, Float[Array, ""]]:
         key = batch_key(seed, state.step, state.reloads)
-        drawn = crops.sample(key, store, batch=batch_size, side=side_px)
-        batch = devices.spread(drawn, mesh)
+        drawn = objective(key, data, batch=batch_size, side=side_px)
+        batch = Pair(*(devices.spread(images, mesh) for images in drawn))
 
         def loss_fn(params: Any) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Any]]:
             restored, new = module.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                batch,
+                batch.seen,
                 train=True,
                 mutable=["batch_stats"],
             )
-            mse = jnp.mean((restored - batch) ** 2)
-            return huberised(mse), (mse, new["batch_stats"])
+            mse = jnp.mean((restored - batch.wanted) ** 2)
+            return loss(restored, batch), (mse, new.get("batch_stats", {}))
 
         (_, (mse, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
@@ -115,7 +120,7 @@ def make_step(
 # rounding, wherever a run is cut into dispatches.
 @functools.partial(jax.jit, static_argnames="step", donate_argnames="state")
 def run(
-    step: Step, state: TrainState, store: crops.Store, count: Int[Array, ""]
+    step: Step, state: TrainState, data: Any, count: Int[Array, ""]
 ) -> tuple[TrainState, Float[Array, " k"]]:
     """Return the state after ``count`` steps in one program, and ``MAX_CHUNK`` losses.
 
@@ -124,7 +129,7 @@ def run(
 
     def body(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, losses = carry
-        state, loss = step(state, store)
+        state, loss = step(state, data)
         return state, losses.at[i].set(loss)
 
     done: tuple[TrainState, Array] = jax.lax.fori_loop(
@@ -133,10 +138,24 @@ def run(
     return done
 
 
+def run_singly(
+    step: Step, state: TrainState, data: Any, count: Int[Array, ""]
+) -> tuple[TrainState, Float[np.ndarray, " k"]]:
+    """Return what ``run`` does, each step in a program of its own.
+
+    In a loop XLA takes convolutions to a path of the CPU that is 30 times slower.
+    """
+    losses = []
+    for _ in range(int(count)):
+        state, loss = step(state, data)
+        losses.append(loss)
+    return state, np.asarray(losses, np.float32)
+
+
 def fit(
     step: Step,
     state: TrainState,
-    store: crops.Store,
+    data: Any,
     *,
     steps: int,
     folder: str | Path,
@@ -144,6 +163,7 @@ def fit(
     deadline: float | None = None,
     stop: Callable[[], bool] = lambda: False,
     dispatch_s: float = DISPATCH_S,
+    runner: Callable[..., tuple[TrainState, Any]] = run,
 ) -> Iterator[tuple[TrainState, Float[np.ndarray, " k"], int]]:
     """Yield (state, losses of the batches just done, first batch's number) until done or stopped.
 
@@ -154,7 +174,7 @@ def fit(
     loss that is not finite it goes on from the last checkpoint, logging it; first batch numbers
     then go back.
 
-    State and store stay on the devices where they lie.
+    State and data stay on the devices where they lie.
 
     Raises:
         DivergedError: after more than ``MAX_RELOADS`` such losses.
@@ -170,7 +190,7 @@ def fit(
     while (done := int(state.step)) < steps:
         began = time.monotonic()
         count = min(pace, steps - done, checkpoint_every - done % checkpoint_every)
-        state, losses = run(step, state, store, jnp.int32(count))
+        state, losses = runner(step, state, data, jnp.int32(count))
         values = np.asarray(losses)[:count]
         last, now = done + count, time.monotonic()
         # clocks and signals differ between processes, what they do next must not
@@ -219,17 +239,17 @@ def _reload(folder: str | Path, initial: TrainState, reloads: int, batch: int) -
 def settle_batch_stats(
     module: Autoencoder,
     state: TrainState,
-    store: crops.Store,
+    data: Any,
     *,
     batch_size: int,
     batches: int,
     seed: int,
+    objective: Objective = reproduce,
     mesh: Mesh | None = None,
 ) -> Any:
-    """Return batch statistics averaged over training batches under the final weights.
+    """Return batch statistics averaged over what training shows, under the final weights.
 
-    Running statistics of decay 0.999 lag behind the weights (63 % settled after 1 000 batches),
-    which matters where a schedule is short.
+    Running ones of decay 0.999 lag behind (63 % settled after 1 000 batches) in short schedules.
 
     Deviation: the paper's program normalises by the batch even at inference.
     """
@@ -238,16 +258,17 @@ def settle_batch_stats(
 
     # arguments, not constants of the program, which cannot lie on another process's devices
     @jax.jit
-    def statistics(state: TrainState, store: crops.Store, number: Int[Array, ""]) -> Any:
-        drawn = crops.sample(batch_key(seed + 1, number), store, batch=batch_size)
+    def statistics(state: TrainState, data: Any, number: Int[Array, ""]) -> Any:
+        key = batch_key(seed + 1, number)
+        drawn = objective(key, data, batch=batch_size, side=crops.SIDE_PX)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        batch = devices.spread(drawn, mesh)
+        batch = devices.spread(drawn.seen, mesh)
         new = of_batch.apply(variables, batch, train=True, mutable=["batch_stats"])[1]
         return devices.whole(_moments(new["batch_stats"]), mesh)
 
-    sums = jax.tree.map(np.asarray, statistics(state, store, jnp.int32(0)))
+    sums = jax.tree.map(np.asarray, statistics(state, data, jnp.int32(0)))
     for number in range(1, batches):
-        sums = jax.tree.map(np.add, sums, statistics(state, store, jnp.int32(number)))
+        sums = jax.tree.map(np.add, sums, statistics(state, data, jnp.int32(number)))
     return _from_moments(jax.tree.map(lambda s: s / batches, sums))
 
 

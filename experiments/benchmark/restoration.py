@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from emd import checkpoint
-from emd.apply import HALO_PX
+from emd.models.autoencoder import Autoencoder
 from emd.job import restore_file
 from emd.restore import denoise
 from experiments.benchmark import network, peers, windows
@@ -82,7 +82,7 @@ def torch_restorer(name: str) -> Restorer:
     torch, device = peers.torch_on_device()
     model = checkpoint.load(name)
     if model.config.family == "autoencoder":
-        margin, apply = HALO_PX, _whole_network(torch, model.variables)
+        margin, apply = Autoencoder.halo_px, _whole_network(torch, model.variables)
     else:
         margin, apply = model.config.size // 2, windows.torch_mlp(model.variables["params"])
 
@@ -107,7 +107,7 @@ def _whole_network(torch: Any, variables: Any) -> Callable[[Any], Any]:
 
     def apply(x: Any) -> Any:
         turned = x.flip(0, 1)[None, None].contiguous(memory_format=torch.channels_last)
-        inner = slice(HALO_PX, -HALO_PX)
+        inner = slice(Autoencoder.halo_px, -Autoencoder.halo_px)
         return model(turned)[0, 0].flip(0, 1)[inner, inner]
 
     return apply

@@ -1,0 +1,131 @@
+"""Everything that the table compares: no denoising, classical rivals, and our models."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from emd import checkpoint, zoo
+from emd.fit import fit
+from emd.restore import denoise
+from experiments.benchmark import table
+from experiments.dose import rivals
+from experiments.dose.samples import Sample
+
+Image = Float[np.ndarray, "h w"]
+Restore = Callable[[Sample], Image]
+
+RAW, FIT = "no denoising", "fit"
+DEFAULTS = " (defaults)"
+"""What is added to the name of a rival that is used as its library gives it."""
+
+NONE, DEFAULT, TUNED, OURS = "none", "default", "tuned", "ours"
+"""Kinds of contestants."""
+
+
+class Ready(NamedTuple):
+    """A contestant made ready for a condition and dose.
+
+    Attributes:
+      restore: a sample's restored counts.
+      parameter: what was chosen for it, as a cell; empty where nothing is.
+    """
+
+    restore: Restore
+    parameter: str = ""
+
+
+class Contestant(NamedTuple):
+    """What restores images.
+
+    Attributes:
+      name: in tables.
+      kind: one of the kinds above.
+      stamp: changes where it would restore otherwise: its weights, its grid, or its source.
+      prepare: makes it ready, with samples to tune it on.
+      domain: of our models, what they are for; empty where it does not matter.
+    """
+
+    name: str
+    kind: str
+    stamp: str
+    prepare: Callable[[Sequence[Sample]], Ready]
+    domain: str = ""
+
+
+def names(root: str | None) -> list[str]:
+    """Return the names of all contestants; models are those of a folder, or those shipped."""
+    plain = [name for r in rivals.RIVALS for name in (r.name, r.name + DEFAULTS)]
+    return [RAW, *plain, FIT, *checkpoint.available(root=root)]
+
+
+def everyone(root: str | None, only: str | None) -> list[Contestant]:
+    """Return the contestants asked for, by name or its beginning, by commas; all without.
+
+    Raises:
+        ValueError: a name is of none of them, or a rival's library is not installed.
+    """
+    wanted = [named(name, root) for name in table.pick(names(root), only)]
+    if any(contestant.kind in (DEFAULT, TUNED) for contestant in wanted):
+        rivals.ready()
+    return wanted
+
+
+def named(name: str, root: str | None) -> Contestant:
+    """Return the contestant of a name that `names` gives."""
+    if name == RAW:
+        return Contestant(RAW, NONE, "", lambda _: Ready(lambda sample: sample.noisy))
+    if name == FIT:
+        source = inspect.getsource(sys.modules[fit.__module__])
+        return Contestant(FIT, OURS, _digest(source), lambda _: Ready(fitted))
+    for rival in rivals.RIVALS:
+        # versions of libraries are no part of a stamp: the page tells them
+        if name == rival.name:
+            stamp = _digest(rival.name, rival.how, rival.grid)
+            return Contestant(name, TUNED, stamp, functools.partial(_tuned, rival))
+        if name == rival.name + DEFAULTS:
+            stamp = _digest(rival.name)
+            return Contestant(name, DEFAULT, stamp, functools.partial(_plain, rival))
+    model = checkpoint.load(name, root=root)
+    prepare = functools.partial(_learned, model)
+    return Contestant(
+        name, OURS, checkpoint.fingerprint(model.variables), prepare, zoo.find(name).domain
+    )
+
+
+def suits(contestant: Contestant, domain: str) -> bool:
+    """Return whether a contestant is for micrographs of a domain, "tem" or "stem"."""
+    return contestant.domain in ("", domain, "temstem")
+
+
+def fitted(sample: Sample) -> Image:
+    """Return a sample restored by the kernel fitted to it, whatever the verdict on that is."""
+    counts = sample.noisy.astype(np.float32)
+    return denoise(counts, fit(counts, name=FIT).model)
+
+
+def _tuned(rival: rivals.Rival, samples: Sequence[Sample]) -> Ready:
+    chosen = rivals.tune(rival, samples)
+    return Ready(
+        lambda sample: rivals.restore(rival, sample.noisy, chosen, readout=sample.readout),
+        " ".join(f"{value:g}" for value in chosen),
+    )
+
+
+def _plain(rival: rivals.Rival, _: Sequence[Sample]) -> Ready:
+    return Ready(lambda sample: rivals.restore_plainly(rival, sample.noisy))
+
+
+def _learned(model: checkpoint.Model, _: Sequence[Sample]) -> Ready:
+    return Ready(lambda sample: denoise(sample.noisy.astype(np.float32), model))
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

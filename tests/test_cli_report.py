@@ -1,0 +1,242 @@
+"""The page beside a result: whole and by itself, about the right frame, and what it warns of."""
+
+import base64
+import html
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from emd import cli
+from emd.cli import findings, report, restoring, trust_picture
+from emd.cli.differences import Residual
+from emd.cli.findings import Findings
+from emd.cli.ledger import NAME
+from emd.data import micrograph
+from emd.data.micrograph import Micrograph
+from emd.noise import Noise
+from emd.trust.distribution import Judgement
+from emd.trust.reference import Calibration
+from emd.trust.spread import ErrorMap
+
+pytest.importorskip("matplotlib", reason="needs the extra plot")
+
+MODEL = "tem_kernel_w3"
+
+
+def counted(seed=0, side=96):
+    x = np.arange(side) / 6
+    image = 20 * (1 + 0.7 * np.sin(x[:, None]) * np.cos(x))
+    return np.random.default_rng(seed).poisson(image).astype(np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    micrograph.write("in.tif", Micrograph(counted(), (0.1, 0.1), "nm"))
+    return tmp_path
+
+
+@pytest.fixture
+def plain(folder, monkeypatch):
+    """The same, and pages without their pictures, which take a second each to draw."""
+    monkeypatch.setattr(report, "_images", lambda *_: b"")
+    monkeypatch.setattr(trust_picture, "draw", lambda *_: b"")
+    return folder
+
+
+def denoise(*arguments):
+    return cli.main(["denoise", *arguments, "--model", MODEL, "--report"])
+
+
+def text_of(path):
+    """What a reader sees, but for the pictures."""
+    body = re.sub(r"<style>.*?</style>", "", path.read_text(), flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", " ", body))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_page_lies_beside_the_result_and_needs_nothing_else(folder, capsys):
+    assert denoise("in.tif", "-o", "out.tif") == 0
+    assert capsys.readouterr().out.rstrip().endswith("; report: out.tif.report.html")
+    assert names(folder) == ["in.tif", "out.tif", "out.tif.report.html"]
+    page = folder / "out.tif.report.html"
+    source = page.read_text()
+    assert not re.search(r"<script|<link|https?:|src=\"(?!data:image/png;base64,)", source)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', source)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert base64.b64decode(picture, validate=True).startswith(b"\x89PNG")
+    text = text_of(page)
+    words = "in.tif: 96x96 uint16", f"{MODEL} (weights ", "on 2023-11-14T22:13:20Z", "error map"
+    for word in (*words, "standard deviation", "neighbours in it"):
+        assert word in text
+    assert "all below is about this one" not in text
+
+
+def test_its_numbers_are_those_of_the_images(plain):
+    assert denoise("in.tif", "-o", "out.tif") == 0
+    text = text_of(plain / "out.tif.report.html")
+    residual = counted().astype(float) - micrograph.read("out.tif").pixels
+    assert f"standard deviation {residual.std():.4g} counts" in text
+    r = residual - residual.mean()
+    across = (r[:, 1:] * r[:, :-1]).mean() / r.var()
+    told = re.search(r"correlation ([+-][\d.]+) across", text)
+    assert float(told[1]) == pytest.approx(across, abs=0.01)
+
+
+def test_the_same_bytes_again_and_overwrite_is_honoured(folder, capsys):
+    assert denoise("in.tif", "-o", "out.tif") == 0
+    before = (folder / "out.tif.report.html").read_bytes()
+    (folder / "out.tif").unlink()
+    capsys.readouterr()
+    assert denoise("in.tif", "-o", "out.tif") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == ("error: out.tif.report.html: exists already: give --overwrite to replace it")
+    assert names(folder) == ["in.tif", "out.tif.report.html"]  # told before the work
+    assert denoise("in.tif", "-o", "out.tif", "--overwrite") == 0
+    assert (folder / "out.tif.report.html").read_bytes() == before
+
+
+def test_without_matplotlib_a_line_says_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for output in ("out.tif", "out/"):
+        assert denoise("in.tif", "-o", output) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: pictures need matplotlib")
+        assert "pip install 'emd-micrograph[plot]'" in line
+    assert names(folder) == ["in.tif"]
+
+
+def test_of_a_stack_the_first_frame_and_names_are_escaped(plain):
+    name = "a&<b>.tif"
+    micrograph.write(name, Micrograph(np.stack([counted(), counted(1), counted(2)])))
+    assert denoise(name, "-o", "out.tif") == 0
+    page = plain / "out.tif.report.html"
+    assert "<b>.tif" not in page.read_text()
+    assert "frame 0 of 3: all below is about this one alone" in " ".join(text_of(page).split())
+    assert name in text_of(page)
+    assert denoise(name, "-o", "one.tif", "--frame", "1") == 0
+    assert "all below" not in text_of(plain / "one.tif.report.html")
+
+
+def test_an_archive_has_a_page_of_its_first_frame(plain):
+    pytest.importorskip("emd.archive", reason="needs the extra scale")
+    micrograph.write("in.zarr", Micrograph(np.stack([counted(), counted(1)])))
+    assert denoise("in.zarr", "-o", "out.zarr") == 0
+    assert "frame 0 of 2" in " ".join(text_of(plain / "out.zarr.report.html").split())
+
+
+def test_in_a_folder_each_result_has_one_and_a_missing_one_is_made(plain, capsys, monkeypatch):
+    micrograph.write("b.npy", Micrograph(counted(1)))
+    assert denoise("in.tif", "b.npy", "-o", "out/") == 0
+    out = plain / "out"
+    results = ["b.npy", "b.npy.report.html", NAME, "in.tif", "in.tif.report.html"]
+    assert names(out) == sorted(results)
+    before = {name: (out / name).read_bytes() for name in results if name != NAME}
+    (out / "in.tif.report.html").unlink()
+    made = []
+    monkeypatch.setattr(report, "write", _counting(made, report.write))
+    capsys.readouterr()
+    assert denoise("in.tif", "b.npy", "-o", "out/") == 0
+    assert "0 done, 2 skipped (done before), 0 failed" in capsys.readouterr().err
+    assert made == ["in.tif"]
+    assert {name: (out / name).read_bytes() for name in before} == before
+
+
+def _counting(made, real):
+    def write(source, *arguments, **options):
+        made.append(source.name)
+        return real(source, *arguments, **options)
+
+    return write
+
+
+def test_a_page_that_fails_leaves_the_result_and_is_made_the_next_time(plain, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device", "out/in.tif.report.html")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write", fail)
+        assert denoise("in.tif", "-o", "out/") == 1
+    assert "No space left" in capsys.readouterr().err
+    assert names(plain / "out") == sorted([NAME, "in.tif"])
+    assert denoise("in.tif", "-o", "out/") == 0
+    assert names(plain / "out") == sorted([NAME, "in.tif", "in.tif.report.html"])
+
+
+def test_a_result_of_another_size_is_refused(folder):
+    micrograph.write("out.tif", Micrograph(counted(side=64)))
+    loaded = restoring.Restorer(restoring.Options(MODEL, report=True))
+    with pytest.raises(ValueError, match=r"is 64x64, not 96x96: restore .*in\.tif anew"):
+        loaded.report(folder / "in.tif", folder / "out.tif", signal=None, overwrite=False)
+    assert names(folder) == ["in.tif", "out.tif"]
+
+
+# --- warnings --------------------------------------------------------------------------------
+
+HELD = Calibration("noise", 2.0, [5.0, 100.0], [0.68, 0.45], [0.95, 0.8], 0.8, 0.7)
+GOOD = Findings(
+    residual=Residual(0.0, 4.0, (0.0, -0.01)),
+    pixels=10_000,
+    noise=Noise(std=4.2, gain=1.0, offset=0.0, dose=6.0),
+    error=ErrorMap(np.full((9, 9), 1.0), "noise", HELD),
+    judgements=[Judgement("image", 1.0, 2.0, ("skewness", 0.3))],
+    told=[],
+)
+
+
+def told(**change):
+    return findings.cautions(GOOD._replace(**change))
+
+
+def test_where_all_is_well_nothing_is_warned_of():
+    assert told() == []
+    assert "Nothing to warn of" in report._told([])
+
+
+@pytest.mark.parametrize(
+    ("change", "warning", "consequence"),
+    [
+        ({"residual": Residual(0.0, 6.0, (0.0, 0.0))}, "2.04 times", "about 4.285 counts are lost"),
+        ({"residual": Residual(0.0, 2.0, (0.0, 0.0))}, "Only 23 %", "may be noise"),
+        ({"residual": Residual(0.0, 4.0, (0.2, 0.0))}, "(+0.20; white", "structure"),
+        ({"residual": Residual(0.0, 4.0, (0.0, -0.3))}, "(-0.30; white", "only the finest noise"),
+        ({"noise": Noise(warnings=("too small",))}, "noise (too small)", "cannot be said"),
+        ({"noise": Noise(std=4.2, warnings=("noise is correlated: x",))}, "The noise is corr",
+         "may look like structure"),
+        ({"error": None}, "There is no error map", "not known"),
+        ({"error": GOOD.error._replace(calibration=None)}, "not calibrated", "not how large"),
+        ({"error": GOOD.error._replace(calibration=HELD._replace(pearson=0.2))}, "weakly",
+         "not its details"),
+        ({"noise": Noise(std=4.2, dose=90.0)}, "near 100 electrons", "too small"),
+        ({"judgements": [Judgement("latents", 9.0, 2.0, ("mean of channel 3", -7.0))]},
+         "farthest off: mean of channel 3, -7.0 deviations", "may be invented or lost"),
+        ({"told": ["2 % saturated, at 255: the mean is too low"]}, "2 % saturated, at 255",
+         "the mean is too low"),
+    ],
+)  # fmt: skip
+def test_each_warning_names_its_consequence(change, warning, consequence):
+    found = told(**change)
+    assert any(warning in each.warning and consequence in each.consequence for each in found)
+
+
+def test_blur_larger_than_the_map_is_told_in_place_of_its_calibration():
+    found = told(residual=Residual(0.0, 6.0, (0.0, 0.0)), noise=Noise(std=4.2, dose=90.0))
+    (of_map,) = (each for each in found if "error map" in each.warning)
+    assert (
+        "The error map, 1 counts on the whole, is smaller than the 4.285 counts" in of_map.warning
+    )
+    assert "most of which is blur" in of_map.consequence
+
+
+def test_unscaled_eight_bits_are_warned_of_on_the_page(plain):
+    levels = np.random.default_rng(0).normal(128, 40, (96, 96)).clip(0, 255).astype(np.uint8)
+    micrograph.write("screen.tif", Micrograph(levels))
+    assert denoise("screen.tif", "-o", "out.tif") == 0
+    assert "may be display values, not counts" in text_of(plain / "out.tif.report.html")
