@@ -8,8 +8,9 @@ import pytest
 
 from emd import checkpoint, zoo
 from emd.models import published
+from experiments.benchmark import table
 from experiments.cards import __main__ as cards
-from experiments.cards import measure, pages, sources, standing
+from experiments.cards import holds, measure, pages, sources, standing
 from experiments.cards.standing import Entry
 
 CHECKPOINTS = checkpoint.shipped()
@@ -41,7 +42,9 @@ def save(root, name, params, **facts):
 
 def test_committed_cards_are_what_the_committed_models_give():
     """Fails when a model was replaced: run `python -m experiments.cards`."""
-    due = pages.write_all(CHECKPOINTS, cards.read_tables(RESULTS), "../results/cards")
+    tables = cards.read_tables(RESULTS)
+    tables["holds"] = table.read(RESULTS.parent / "holds.csv", holds.COLUMNS)
+    due = pages.write_all(CHECKPOINTS, tables, "../results/cards")
     assert tuple(due) == NAMES
     for name, text in due.items():
         assert (CHECKPOINTS / name).read_text() == text, f"{name}: run python -m experiments.cards"
@@ -165,6 +168,12 @@ def test_licences_of_known_and_unknown_sources():
 # --- the command --------------------------------------------------------------------------------
 
 
+def one_cell(patch):
+    """Gains over the tuned Gaussian at one dose and spacing alone."""
+    patch.setattr(holds, "SPACINGS_PX", (6.0,))
+    patch.setattr(holds, "DOSES", (2.0,))
+
+
 @pytest.fixture(scope="module")
 def one_model(tmp_path_factory):
     """Cards, tables and pictures of a folder with one kernel in it, measured on slopes."""
@@ -177,10 +186,11 @@ def one_model(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "draw", draw)
+        one_cell(patch)
         save(folder / "models", "tem_kernel_w7", {"weights": published.weights("tem", 7)})
         config = cards.Config(
             checkpoints=str(folder / "models"), cards=str(folder / "models"),
-            output=str(folder / "out"), side_px=96, seeds=1,
+            output=str(folder / "out"), holds=str(folder / "holds.csv"), side_px=96, seeds=1,
         )  # fmt: skip
         cards.run(config)
     return folder, config
@@ -196,22 +206,30 @@ def test_a_folder_of_one_model_gives_all_cards(one_model):
     assert {path.name for path in (folder / "out").iterdir()} == {
         "gains.csv", "levels.csv", "kernels.csv", "kernels.png"
     }  # fmt: skip
+    assert "| `tem_kernel_w7` | TEM |" in kernels
+    assert (folder / "models" / "tem_kernel_w7" / "gain.png").is_file()
     first = (folder / "out" / "gains.csv").read_text().splitlines()[0]
     assert first.startswith("# python -m experiments.cards")
 
 
-def test_cards_of_replaced_weights_are_refused(one_model):
+def test_cards_of_replaced_weights_are_refused(one_model, monkeypatch):
     folder, config = one_model
+    one_cell(monkeypatch)
     tables = cards.read_tables(folder / "out")
-    assert measure.stale(tables, folder / "models") == []
+    tables["holds"] = table.read(folder / "holds.csv", holds.COLUMNS)
+    prints = holds.fingerprints(folder / "models")
+    assert measure.stale(tables, prints) == holds.stale(tables["holds"], prints) == []
     other = {**tables, "gains": [{**row, "weights": "0"} for row in tables["gains"]]}
-    with pytest.raises(ValueError, match=r"other weights .*: tem_kernel_w7; run python -m"):
-        pages.write_all(folder / "models", other, "")
+    held = {**tables, "holds": [row for row in tables["holds"] if row["model"] != "tem_kernel_w7"]}
+    for wrong in (other, held):
+        with pytest.raises(ValueError, match=r"other weights .*: tem_kernel_w7; run python -m"):
+            pages.write_all(folder / "models", wrong, "")
     save(folder / "more", "tem_mlp1_w3", {"weights": np.ones((2, 3)), "biases": np.ones((1, 3)),
                                           "connections": np.ones((1, 9, 9))})  # fmt: skip
-    assert measure.stale(tables, folder / "more") == ["tem_kernel_w7", "tem_mlp1_w3"]
+    more = holds.fingerprints(folder / "more")
+    assert measure.stale(tables, more) == ["tem_kernel_w7", "tem_mlp1_w3"]
     anew = cards.Config(checkpoints=str(folder / "more"), cards=str(folder / "no"),
-                        output=config.output, measure=False)  # fmt: skip
+                        output=config.output, holds=config.holds, measure=False)  # fmt: skip
     with pytest.raises(ValueError, match="measured on other weights"):
         cards.run(anew)
     assert not (folder / "no").exists()

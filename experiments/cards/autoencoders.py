@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emd import zoo
 from experiments.autoencoder import PAPER_BATCH
-from experiments.cards import measure, sections, standing
+from experiments.cards import measure, regions, sections, standing
 from experiments.cards.standing import NONE, Entry, cell, number, ratio, times
 
 
@@ -58,6 +58,10 @@ detail, and of the noise. [inspect.ipynb](inspect.ipynb) shows a latent's maps.
 
 def _failings(listed: list[Entry], tables: measure.Tables, pictures: str) -> str:
     return f"""\
+## Where they hold
+
+{regions.family_table(tables["holds"], "autoencoder")}
+
 ## Where they fail
 
 - **Fine detail.** Texture as fine as noise is taken for noise, small bright features come back

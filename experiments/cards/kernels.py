@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emd import zoo
-from experiments.cards import comparison, measure, sections, standing
+from experiments.cards import comparison, measure, regions, sections, standing
 from experiments.cards.standing import Entry
 
 
@@ -48,6 +48,10 @@ one: [inspect.ipynb](inspect.ipynb) shows them as a heat map.
 
 def _failings(tables: measure.Tables, pictures: str) -> str:
     return f"""\
+## Where they hold
+
+{regions.family_table(tables["holds"], "kernel")}
+
 ## Where they fail
 
 - **Fine detail and edges are smoothed like noise**: a kernel cannot tell them apart. Texture as

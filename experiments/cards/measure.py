@@ -7,7 +7,7 @@ they make of a flat level, and how our kernels differ from those that the paper 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,20 +150,15 @@ def _there(names: Sequence[str], root: Path) -> list[str]:
     return [name for name in names if checkpoint.is_there(root / name)]
 
 
-def stale(tables: Tables, root: Path) -> list[str]:
-    """Return the models that the tables lack, or have of other weights than those that are there.
+def stale(tables: Tables, prints: Mapping[str, str]) -> list[str]:
+    """Return the models that the tables lack, or have of other weights than the fingerprints.
 
     A model that is no longer there counts too.
     """
     wanted = (scored_models(), answering_models(), compared_models())
     wrong: set[str] = set()
-    prints: dict[str, str] = {}
     for names, rows in zip(wanted, (tables[name] for name in COLUMNS), strict=True):
-        there = _there(names, root)
-        for name in there:
-            if name not in prints:
-                prints[name] = checkpoint.fingerprint(checkpoint.load(name, root=root).variables)
-        due = {(name, prints[name]) for name in there}
+        due = {(name, prints[name]) for name in names if name in prints}
         listed = {(row["model"], row["weights"]) for row in rows}
         wrong |= {name for name, _ in due ^ listed if not name.endswith(f"_{OWN}")}
     return sorted(wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emd import zoo
-from experiments.cards import measure, sections, standing
+from experiments.cards import measure, regions, sections, standing
 from experiments.cards.standing import Entry
 
 
@@ -45,6 +45,10 @@ emd denoise micrograph.tif -o restored.tif --model stem_mlp1_w7
 
 def _failings(listed: list[Entry], tables: measure.Tables, pictures: str) -> str:
     return f"""\
+## Where they hold
+
+{regions.family_table(tables["holds"], "mlp1", "mlp2")}
+
 ## Where they fail
 
 - **Intensities are no measurements.** A perceptron follows its teacher's intensities, and its

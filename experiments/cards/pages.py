@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.cards import autoencoders, kernels, measure, mlps, standing
+from experiments.cards import autoencoders, holds, kernels, measure, mlps, standing
 
 _WRITERS = {
     "AUTOENCODERS.md": (autoencoders.card, ("autoencoder",)),
@@ -19,7 +19,8 @@ def write_all(root: Path, tables: measure.Tables, pictures: str) -> dict[str, st
     Raises:
         ValueError: the tables are of other weights than those that are there.
     """
-    if wrong := measure.stale(tables, root):
+    prints = holds.fingerprints(root)
+    if wrong := sorted({*measure.stale(tables, prints), *holds.stale(tables["holds"], prints)}):
         raise ValueError(
             f"measured on other weights than those in {root}: {', '.join(wrong)}; "
             "run python -m experiments.cards"
