@@ -25,16 +25,16 @@ from emd import checkpoint, zoo
 from emd.data import crops
 from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
-from emd.training import devices
+from emd.training import devices, loss, objective
+from experiments import autoencoder_card as cards
 from experiments import config as configs
-from experiments import curves, interrupts, linear_code, provenance, training_data
+from experiments import curves, held_out, interrupts, linear_code, provenance, training_data
+from experiments.autoencoder_card import PAPER_BATCH as PAPER_BATCH
 
 SETTLE_BATCHES = 200
 """Batches that the final statistics are averaged over."""
 YARDSTICK_CROPS = 512
 """Training crops that the linear code is fitted to."""
-PAPER_BATCH = 32
-"""Crops a batch of the paper's schedule."""
 FREE = (
     *("workdir", "data_dir", "minutes", "checkpoint_every"),
     *("coordinator", "processes", "process_id"),
@@ -48,6 +48,10 @@ class Config:
 
     dataset: str = configs.option("stem", "micrographs to learn", choices=tuple(crops.DOMAINS))
     latent: int = configs.option(16, "latent depth: 1, 2, 4, 8, 16, 32 or 64")
+    objective: str = configs.option(zoo.OBJECTIVES[0], zoo.TASKS, choices=zoo.OBJECTIVES)
+    start: str | None = configs.option(
+        None, "autoencoder of this depth whose weights to start from; random ones without it"
+    )
     data_dir: str | None = configs.option(
         None, "folder with tem/ and stem/ inside; simulated micrographs without it"
     )
@@ -92,31 +96,33 @@ def run(config: Config) -> dict[str, float]:
         print(f"training on {devices.describe()}")
     # from here on, since reading and simulating micrographs takes its share of the minutes
     deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
-    model_config = zoo.find_autoencoder(config.dataset, config.latent)
+    model_config = zoo.find_autoencoder(config.dataset, config.latent, config.objective)
     module = Autoencoder(config.latent)  # what is measured and shipped is float32
     folder = Path(config.workdir) / "state" / model_config.name
-    data, store = _load(config, mesh)
+    step, state = _begin(config, mesh)
+    data, on_device = _load(config, mesh)
     # only now: a first try that the data folder fails must not bind the next one
     also = {"data": data.facts["data_hash"]}
     devices.from_first(lambda: configs.keep(config, folder, free=FREE, also=also))
     curve = curves.Curve(folder / "learning_curve.csv")
-    state = _train(config, store, mesh, folder, curve, deadline)
+    state = _train(config, step, state, on_device, folder, curve, deadline)
     if int(state.step) < config.steps:
         return {}
 
     stats = training.settle_batch_stats(
         module,
         state,
-        store,
+        on_device,
         batch_size=config.batch_size,
         batches=SETTLE_BATCHES,
         seed=config.seed,
+        objective=objective.DRAWS[config.objective],
         mesh=mesh,
     )
     variables = {"params": devices.local(state.params), "batch_stats": stats}
 
     def finish() -> dict[str, float]:
-        metrics = _measure(config, module, variables, data, devices.local(store))
+        metrics = _measure(config, module, variables, data, devices.local(on_device))
         metrics["training_mse"] = float(curve.last().mean())
         _save(config, model_config, variables, metrics, data, curve, int(state.reloads))
         return metrics
@@ -127,16 +133,23 @@ def run(config: Config) -> dict[str, float]:
 def compile_ahead(config: Config) -> None:
     """Read a run's data and compile its step, for jax's cache of programs, while another trains."""
     mesh = devices.make_mesh(config.batch_size)
-    _, store = _load(config, mesh)
+    _, on_device = _load(config, mesh)
     step, state = _begin(config, mesh)
-    training.run.lower(step, state, store, jnp.int32(1)).compile()
+    training.run.lower(step, state, on_device, jnp.int32(1)).compile()
 
 
-def _load(config: Config, mesh: Mesh) -> tuple[training_data.TrainingData, crops.Store]:
-    """Return the data that a run trains and is measured on, and its store on the devices."""
-    data = devices.from_first(
-        lambda: training_data.prepare(config.dataset, config.data_dir, config.simulated_share)
-    )
+def _load(config: Config, mesh: Mesh) -> tuple[training_data.Data, Any]:
+    """Return the data of a run, and what its objective draws from, on the devices."""
+    common = config.dataset, config.data_dir, config.simulated_share
+
+    def read() -> training_data.Data:
+        if config.objective == zoo.OBJECTIVES[0]:
+            return training_data.prepare(*common)
+        return training_data.prepare_truths(*common, training_data.TRUTH_COUNT, config.objective)
+
+    data = devices.from_first(read)
+    if isinstance(data, training_data.TruthData):
+        return data, devices.put_whole(data.training, mesh)
     images = crops.pack(
         data.images, simulated_share=config.simulated_share, whole_share=config.whole_share
     )
@@ -147,23 +160,42 @@ def _begin(config: Config, mesh: Mesh) -> tuple[training.Step, training.TrainSta
     """Return the step of a run, and the state before its first batch."""
     module = Autoencoder(config.latent, dtype=jnp.dtype(config.precision))
     optimiser = training.make_optimiser(config.steps)
-    start = training.init_state(jax.random.key(config.seed), module, optimiser)
+    state = training.init_state(jax.random.key(config.seed), module, optimiser)
+    if config.start is not None:
+        state = state._replace(**devices.from_first(lambda: _weights(config)))
     step = training.make_step(
-        module, optimiser, batch_size=config.batch_size, seed=config.seed, mesh=mesh
+        module,
+        optimiser,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        objective=objective.DRAWS[config.objective],
+        loss=loss.batch_mse if config.objective == zoo.OBJECTIVES[0] else loss.remaining,
+        mesh=mesh,
     )
-    return step, devices.put_whole(start, mesh)
+    return step, devices.put_whole(state, mesh)
+
+
+def _weights(config: Config) -> dict[str, Any]:
+    """Return the weights and statistics of the model to start from."""
+    model = checkpoint.load(str(config.start))
+    if model.module != Autoencoder(config.latent):
+        raise ValueError(
+            f"start={config.start} is no autoencoder of latent depth {config.latent}: give one "
+            f"such as {config.dataset}_latent{config.latent}, or another --latent"
+        )
+    return model.variables
 
 
 def _train(
     config: Config,
-    store: crops.Store,
-    mesh: Mesh,
+    step: training.Step,
+    state: training.TrainState,
+    on_device: Any,
     folder: Path,
     curve: curves.Curve,
     deadline: float | None,
 ) -> training.TrainState:
     """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
-    step, state = _begin(config, mesh)
     began, shows = time.monotonic(), devices.is_first()
     bar = tqdm(
         total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True, disable=not shows
@@ -172,12 +204,13 @@ def _train(
         fitting = training.fit(
             step,
             state,
-            store,
+            on_device,
             steps=config.steps,
             folder=folder,
             checkpoint_every=config.checkpoint_every,
             deadline=deadline,
             stop=is_interrupted,
+            runner=training.run,
         )
         for now, losses, first in fitting:
             state = now
@@ -198,13 +231,21 @@ def _measure(
     config: Config,
     module: Autoencoder,
     variables: Any,
-    data: training_data.TrainingData,
-    store: crops.Store,
+    data: training_data.Data,
+    on_device: Any,
 ) -> dict[str, float]:
-    """Return held-out MSEs under both normalisations, beside the linear code of the same size."""
+    """Return held-out MSEs under both normalisations, beside the linear code of the same size.
+
+    Where the truth is known, the gain towards it.
+    """
+    if isinstance(data, training_data.TruthData):
+        restore = jax.jit(lambda seen: module.apply(variables, seen))
+        return held_out.gains(restore, held_out.draw(data.held_out, side_px=crops.SIDE_PX))
     key = training.batch_key(config.seed + 2, jnp.int32(0))
     sample = jax.jit(crops.sample, static_argnames="batch")
-    fitted = linear_code.fit(np.asarray(sample(key, store, batch=YARDSTICK_CROPS)), config.latent)
+    fitted = linear_code.fit(
+        np.asarray(sample(key, on_device, batch=YARDSTICK_CROPS)), config.latent
+    )
     metrics = {}
     for suffix, images in (("", data.held_out), ("_whole", data.held_out_whole)):
         mse = training.restoration_mse(module, variables, images)
@@ -218,7 +259,7 @@ def _save(
     model_config: zoo.ModelConfig,
     variables: Any,
     metrics: dict[str, float],
-    data: training_data.TrainingData,
+    data: training_data.Data,
     curve: curves.Curve,
     reloads: int,
 ) -> None:
@@ -227,6 +268,8 @@ def _save(
         "batches": str(config.steps),
         "full_schedule": str(zoo.FULL_SCHEDULE["autoencoder"]),
         "batch_size": str(config.batch_size),
+        "objective": config.objective,
+        "start": config.start or "random",
         "seed": str(config.seed),
         "precision": config.precision,
         "whole_share": f"{config.whole_share:g}",
@@ -239,7 +282,7 @@ def _save(
         **({"devices": devices.describe()} if jax.device_count() > 1 else {}),
     }
     model = checkpoint.Model(model_config, Autoencoder(config.latent), variables, facts)
-    text = card_text(config, metrics)
+    text = cards.card_text(model_config, config.steps, config.batch_size, metrics)
     folder = checkpoint.save(model, config.workdir, text=text, curve=curve.thinned())
     try:
         window = max(1, min(5000, config.steps // 12))
@@ -248,34 +291,6 @@ def _save(
     except ValueError as error:
         print(error)
     print(f"saved {folder}")
-
-
-def card_text(config: Config, metrics: dict[str, float]) -> str:
-    """Return a card's prose: what it is, how far it was trained, how it stands to a linear code."""
-    full = zoo.FULL_SCHEDULE["autoencoder"]
-    share = config.steps * config.batch_size / (full * PAPER_BATCH)
-    return (
-        f"Autoencoder of latent depth {config.latent} for {config.dataset} micrographs "
-        f"(arXiv:1808.09916, section 2), 64:{config.latent} in numbers stored.\n\n"
-        f"Trained for {config.steps} of the paper's {full} batches, {config.batch_size} crops each "
-        f"(the paper: {PAPER_BATCH}): {share:.2%} of the paper's crops"
-        f"{', a provisional model' if share < 0.5 else ''}.\n\n" + _standing(config, metrics)
-    )
-
-
-def _standing(config: Config, metrics: dict[str, float]) -> str:
-    """Return how a model stands to the linear code of its size, in a sentence or two."""
-    own = f"Held-out MSE {metrics['validation_mse']:.4g}"
-    if config.latent >= linear_code.BLOCK_PX**2:
-        return f"{own}; a linear code of this size is lossless, so it is no yardstick here."
-    ratio = metrics["validation_mse"] / metrics["linear_code_mse"]
-    verdict = "better than" if ratio < 1 else "WORSE than"
-    whole = metrics["validation_mse_whole"] / metrics["linear_code_mse_whole"]
-    return (
-        f"{own} is {ratio:.2f} times that of the best linear code of the same size (principal "
-        f"components of 8x8 blocks): {verdict} it. Under whole-image normalisation the ratio is "
-        f"{whole:.2f}."
-    )
 
 
 if __name__ == "__main__":

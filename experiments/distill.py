@@ -3,7 +3,8 @@
 All members of a set see identical batches. The teacher, the paper's 16-deep autoencoder of the
 same domain, is loaded by name; its restorations of the training crops are computed once for all
 sets of a domain. `--set=all` distils all nine, side by side, in one to two minutes on 2 CPU
-cores. Stopped at any point, the same command goes on.
+cores. With `--objective=clean` or `thin` there is no teacher, but a truth, or a second look at each
+crop (see `emd.training.objective`). Stopped at any point, the same command goes on.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Config:
     set: str = configs.option(
         "tem_mlp1", f"set to train, several by commas, or {ALL}: {', '.join(zoo.SETS)}"
     )
+    objective: str = configs.option(zoo.OBJECTIVES[0], zoo.TASKS, choices=zoo.OBJECTIVES)
     data_dir: str | None = configs.option(
         None, "folder with tem/ and stem/ inside; simulated micrographs without it"
     )
@@ -48,7 +50,7 @@ class Config:
     )
     steps: int = configs.option(10_000, "batches of the whole schedule")
     batch_size: int = configs.option(1, "crops a batch")
-    pairs: int = configs.option(512, "training crops that the teacher restores")
+    pairs: int = configs.option(512, "training crops that have a restoration")
     seed: int = configs.option(0, "seed of weights, crops and batches")
     teachers: str | None = configs.option(
         None, "folder with the teacher's checkpoint; the weights that come along without it"
@@ -57,9 +59,10 @@ class Config:
 
 
 class Job(NamedTuple):
-    """A set to train: where it was left, in which folder, and its curve so far."""
+    """A set to train: its members, where it was left, in which folder, and its curve so far."""
 
     name: str
+    members: tuple[zoo.ModelConfig, ...]
     plan: lockstep.Plan
     state: lockstep.State
     folder: Path
@@ -67,7 +70,7 @@ class Job(NamedTuple):
 
 
 def run(config: Config) -> dict[str, float]:
-    """Return each member's MSE against the teacher on held-out crops, beside its yardsticks.
+    """Return each member's MSE on held-out crops, against the teacher or the truth.
 
     Raises:
         ValueError: a setting or the data will not do.
@@ -76,23 +79,20 @@ def run(config: Config) -> dict[str, float]:
     """
     configs.check_counts(config, "steps", "batch_size", "pairs")
     names = find_names(config.set)
+    zoo.check_objective(config.objective)
     sources = _prepare(config, names)
     for name in names:
         _bind(config, name, sources[_domain(name)])
-    pairs_of = pairs.make(
-        list(sources.values()),
-        count=config.pairs, seed=config.seed, simulated_share=config.simulated_share,
-    )  # fmt: skip
-    made = dict(zip(sources, pairs_of, strict=True))
+    made = _make_pairs(config, sources)
     found: dict[str, students.Measured] = {}
 
     def finish(job: Job, done: side_by_side.Done) -> None:
         found[job.name] = done.measured
-        _save(config, job, done, sources[_domain(job.name)])
+        _save(config, job, done, sources[job.members[0].domain])
 
     _train(_open(config, names), made, finish)
     metrics = {}
-    for measured in (found[name] for name in names):
+    for measured in (found[_label(config, name)] for name in names):
         students.print_table(measured)
         for member, mse in zip(measured.members, measured.held_out.members, strict=True):
             metrics[f"{member.name}_validation_mse"] = mse
@@ -120,8 +120,24 @@ def _domain(name: str) -> str:
     return zoo.find_set(name)[0].domain
 
 
-def _prepare(config: Config, names: list[str]) -> dict[str, pairs.Source]:
-    """Return the teacher and the data of each domain that sets are in."""
+def _label(config: Config, name: str) -> str:
+    """Return what a set's state, curve and picture are called."""
+    return name if config.objective == zoo.OBJECTIVES[0] else f"{name}_{config.objective}"
+
+
+def _prepare(config: Config, names: list[str]) -> dict[str, pairs.Source | pairs.TruthSource]:
+    """Return the data of each domain that sets are in, and its teacher where there is one."""
+    if config.objective != zoo.OBJECTIVES[0]:
+        return {
+            domain: pairs.TruthSource(
+                config.objective,
+                training_data.prepare_truths(
+                    domain, config.data_dir, config.simulated_share, training_data.TRUTH_COUNT,
+                    config.objective,
+                ),
+            )
+            for domain in dict.fromkeys(map(_domain, names))
+        }  # fmt: skip
     names_of = {_domain(name): zoo.teacher_of(name) for name in names}
     teachers = {d: checkpoint.load(name, root=config.teachers) for d, name in names_of.items()}
 
@@ -139,14 +155,33 @@ def _prepare(config: Config, names: list[str]) -> dict[str, pairs.Source]:
     }
 
 
+def _make_pairs(
+    config: Config, sources: dict[str, pairs.Source | pairs.TruthSource]
+) -> dict[str, tuple[pairs.Pairs, pairs.Pairs]]:
+    """Return the training pairs and the held-out ones of each domain."""
+    taught = {d: source for d, source in sources.items() if isinstance(source, pairs.Source)}
+    made = pairs.make(
+        list(taught.values()),
+        count=config.pairs, seed=config.seed, simulated_share=config.simulated_share,
+    )  # fmt: skip
+    drawn = {
+        domain: pairs.draw(source, count=config.pairs, seed=config.seed)
+        for domain, source in sources.items()
+        if isinstance(source, pairs.TruthSource)
+    }
+    return dict(zip(taught, made, strict=True)) | drawn
+
+
 def _folder(config: Config, name: str) -> Path:
-    return Path(config.workdir) / "state" / name
+    return Path(config.workdir) / "state" / _label(config, name)
 
 
-def _bind(config: Config, name: str, source: pairs.Source) -> None:
+def _bind(config: Config, name: str, source: pairs.Source | pairs.TruthSource) -> None:
     """Refuse to go on with a set that began under other settings, data or teacher."""
     own = dataclasses.replace(config, set=name)
-    also = {"data": source.data.facts["data_hash"], TEACHER: source.weights}
+    also = {"data": source.data.facts["data_hash"]}
+    if isinstance(source, pairs.Source):
+        also[TEACHER] = source.weights
     free = ("workdir", "teachers", "data_dir")
     configs.keep(own, _folder(config, name), free=free, also=also)
 
@@ -166,9 +201,9 @@ def _open(config: Config, names: list[str]) -> list[Job]:
     for name, plan in plans.items():
         folder = _folder(config, name)
         state, _ = checkpoint.restore_state(folder, starts[plan]) or (starts[plan], 0)
-        members = [member.name for member in zoo.find_set(name)]
-        curve = curves.Curve(folder / "learning_curve.csv", members)
-        jobs.append(Job(name, plan, state, folder, curve))
+        members = zoo.find_set(name, config.objective)
+        curve = curves.Curve(folder / "learning_curve.csv", [member.name for member in members])
+        jobs.append(Job(_label(config, name), members, plan, state, folder, curve))
     return jobs
 
 
@@ -187,10 +222,12 @@ def _train(
     def make_task(job: Job, bar: tqdm[NoReturn]) -> side_by_side.Task:
         def measure(state: lockstep.State) -> students.Measured:
             params = lockstep.unpad(job.plan, state)
-            return students.measure(job.name, job.plan, params, *made[_domain(job.name)])
+            return students.measure(job.members, job.plan, params, *made[job.members[0].domain])
 
         note = _make_note(job, bar)
-        return side_by_side.Task(job.plan, *on_device[_domain(job.name)], job.state, note, measure)
+        return side_by_side.Task(
+            job.plan, *on_device[job.members[0].domain], job.state, note, measure
+        )
 
     total = sum(job.plan.steps for job in jobs)
     with tqdm(total=total, initial=sum(int(job.state.step) for job in jobs), unit="batch") as bar:
@@ -222,9 +259,16 @@ def _make_note(
     return note
 
 
-def _save(config: Config, job: Job, done: side_by_side.Done, source: pairs.Source) -> None:
+def _save(
+    config: Config,
+    job: Job,
+    done: side_by_side.Done,
+    source: pairs.Source | pairs.TruthSource,
+) -> None:
     """Write a set's models and its picture."""
-    facts = {"pairs": str(config.pairs), "teacher_weights": source.weights, **source.data.facts}
+    facts = {"objective": config.objective, "pairs": str(config.pairs), **source.data.facts}
+    if isinstance(source, pairs.Source):
+        facts = {"teacher": source.teacher.config.name, "teacher_weights": source.weights, **facts}
     students.save(
         done.measured, job.plan, lockstep.unpad(job.plan, done.state),
         curve=job.curve, facts=facts, workdir=config.workdir,

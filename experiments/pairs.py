@@ -1,6 +1,7 @@
-"""The pairs that a domain's sets learn from: crops, and what the domain's teacher makes of them.
+"""The pairs that a domain's sets learn from: crops, and what they should make of them.
 
-They are made once for all sets of a domain, and kept in memory for sets that are trained later.
+That is what the domain's teacher makes of them, or what an objective wants. The teacher's are made
+once for all sets of a domain, and kept in memory for sets that are trained later.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from tqdm import tqdm
 
 from emd import checkpoint, threads, zoo
 from emd.data import crops
-from emd.training import autoencoder, yardsticks
-from experiments import training_data
+from emd.training import autoencoder, objective, yardsticks
+from experiments import held_out, training_data
 
 BLOCK = 16
 """Crops that the teacher restores in one program."""
 
 
 class Pairs(NamedTuple):
-    """Crops and what the teacher makes of them, both in units of the crop's mean."""
+    """Crops and what should be made of them, both in units of the crop's mean."""
 
     noisy: Float[np.ndarray, "n s s"]
     restored: Float[np.ndarray, "n s s"]
@@ -35,12 +36,19 @@ class Pairs(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What the pairs of a domain are made of."""
+    """What the pairs of a domain are made of where a teacher makes them."""
 
     teacher: checkpoint.Model
     weights: str
     """Fingerprint of the teacher's."""
     data: training_data.TrainingData
+
+
+class TruthSource(NamedTuple):
+    """What the pairs of a domain are made of where an objective makes them."""
+
+    objective: str
+    data: training_data.TruthData
 
 
 _made: dict[tuple[object, ...], tuple[Pairs, Pairs]] = {}
@@ -55,8 +63,8 @@ def make(
     """
 
     def key(source: Source) -> tuple[object, ...]:
-        held_out = hashlib.sha256(source.data.held_out.tobytes()).hexdigest()
-        facts = source.weights, source.data.facts["data_hash"], held_out
+        held = hashlib.sha256(source.data.held_out.tobytes()).hexdigest()
+        facts = source.weights, source.data.facts["data_hash"], held
         return *facts, count, seed, simulated_share
 
     def draw(source: Source) -> Float[np.ndarray, "n s s"]:
@@ -75,6 +83,23 @@ def make(
     return [_made[known] for known in keys]
 
 
+def draw(source: TruthSource, *, count: int, seed: int) -> tuple[Pairs, Pairs]:
+    """Return ``count`` pairs of an objective's training data, and held-out pairs with the truth."""
+    one = jax.jit(objective.DRAWS[source.objective], static_argnames=("batch", "side"))
+    key = autoencoder.batch_key(seed + 3, jnp.int32(0))
+    own = one(key, source.data.training, batch=count, side=crops.SIDE_PX)
+    held = held_out.draw(source.data.held_out, side_px=crops.SIDE_PX)
+    return _measured(*map(np.asarray, own)), _measured(*map(np.asarray, held))
+
+
+def _measured(noisy: Float[np.ndarray, "n s s"], restored: Float[np.ndarray, "n s s"]) -> Pairs:
+    return Pairs(noisy, restored, yardsticks.measure_moments(noisy, restored, _widest()))
+
+
+def _widest() -> int:
+    return max(member.size for members in zoo.SETS.values() for member in members)
+
+
 def _restore(teacher: checkpoint.Model, noisy: Float[np.ndarray, "n s s"]) -> Pairs:
     """Return the pairs of these crops, made with a bar."""
     restored = np.empty_like(noisy)
@@ -85,8 +110,7 @@ def _restore(teacher: checkpoint.Model, noisy: Float[np.ndarray, "n s s"]) -> Pa
         whole = np.resize(block, (BLOCK, *block.shape[1:]))
         made = _apply(teacher.module, teacher.variables, whole)
         restored[first : first + BLOCK] = made[: len(block)]
-    widest = max(member.size for members in zoo.SETS.values() for member in members)
-    return Pairs(noisy, restored, yardsticks.measure_moments(noisy, restored, widest))
+    return _measured(noisy, restored)
 
 
 @functools.partial(jax.jit, static_argnames="module")

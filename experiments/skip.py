@@ -26,7 +26,7 @@ from emd.training import autoencoder as training
 from emd.training import loss, objective
 from emd.training.schedule import quadratic
 from experiments import config as configs
-from experiments import curves, interrupts, provenance, training_data
+from experiments import curves, held_out, interrupts, provenance, training_data
 
 SIDE_PX = 128
 """Of a training crop: the lowest level sees 8 places a side."""
@@ -36,7 +36,6 @@ WARM_UP = 200
 """Batches until then."""
 CLIP = 1.0
 """Largest norm of a gradient."""
-VALIDATION_CROPS = 256
 FREE = ("workdir", "data_dir", "minutes", "checkpoint_every")
 """Settings that may differ when a run goes on."""
 
@@ -53,6 +52,7 @@ class Config:
         0.7, "fraction of draws from simulated micrographs when there are real ones"
     )
     simulated_count: int = configs.option(1000, "simulated micrographs of each domain")
+    objective: str = configs.option("clean", zoo.TASKS, choices=zoo.OBJECTIVES[1:])
     steps: int = configs.option(60_000, "batches of the whole schedule")
     batch_size: int = configs.option(16, "crops a batch")
     seed: int = configs.option(0, "seed of weights and batches")
@@ -70,9 +70,13 @@ def run(config: Config) -> dict[str, float]:
     """
     configs.check_counts(config, "steps", "batch_size", "checkpoint_every", "simulated_count")
     deadline = None if config.minutes is None else time.monotonic() + 60 * config.minutes
-    model = zoo.find_skip(config.dataset, "clean")
+    model = zoo.find_skip(config.dataset, config.objective)
     data = training_data.prepare_truths(
-        config.dataset, config.data_dir, config.simulated_share, config.simulated_count
+        config.dataset,
+        config.data_dir,
+        config.simulated_share,
+        config.simulated_count,
+        config.objective,
     )
     folder = Path(config.workdir) / "state" / model.name
     configs.keep(config, folder, free=FREE, also={"data": data.facts["data_hash"]})
@@ -104,7 +108,7 @@ def _train(
         batch_size=config.batch_size,
         seed=config.seed,
         side_px=SIDE_PX,
-        objective=objective.clean,
+        objective=objective.DRAWS[config.objective],
         loss=loss.remaining,
     )
     began = time.monotonic()
@@ -133,22 +137,10 @@ def _train(
     return state
 
 
-def _measure(model: zoo.ModelConfig, variables: Any, held_out: truths.Truths) -> dict[str, float]:
+def _measure(model: zoo.ModelConfig, variables: Any, truth: truths.Truths) -> dict[str, float]:
     """Return by how many decibels the network brings held-out crops closer to their truth."""
-    draw = jax.jit(functools.partial(objective.clean, batch=16, side=SIDE_PX))
-    apply = jax.jit(zoo.make_module(model).apply)
-    gains = []
-    for number in range(VALIDATION_CROPS // 16):
-        pair = draw(training.batch_key(1, jnp.int32(number)), held_out)
-        before, after = (
-            np.mean((np.asarray(image) - pair.wanted) ** 2, axis=(1, 2))
-            for image in (pair.seen, apply(variables, pair.seen))
-        )
-        gains.append(10 * np.log10(before / after))
-    return {
-        "validation_gain_db": float(np.mean(gains)),
-        "validation_worst_db": float(np.min(gains)),
-    }
+    apply = functools.partial(jax.jit(zoo.make_module(model).apply), variables)
+    return held_out.gains(apply, held_out.draw(truth, side_px=SIDE_PX))
 
 
 def _rate(steps: int) -> optax.Schedule:
@@ -179,11 +171,8 @@ def _save(
         **provenance.facts(),
     }
     text = (
-        f"Network with skip connections for {model.domain} micrographs, which learnt to take away "
-        f"the noise of {truths.DOSES[0]:g} to {truths.DOSES[1]:g} electrons a pixel.\n\n"
-        f"On held-out crops with such noise the squared error falls by "
-        f"{metrics['validation_gain_db']:.1f} dB in the mean, and by "
-        f"{metrics['validation_worst_db']:.1f} dB at least."
+        f"Network with skip connections for {model.domain} micrographs. "
+        f"{held_out.gain_text(metrics)}"
     )
     made = checkpoint.Model(model, zoo.make_module(model), variables, facts)
     folder = checkpoint.save(made, config.workdir, text=text, curve=curve.thinned())

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from emd import checkpoint, zoo
 from emd.training import lockstep, yardsticks
+from emd.training.objective import Pair
 from emd.training.padding import Params
-from experiments import curves, provenance
+from experiments import curves, held_out, provenance
 from experiments.pairs import Pairs
+
+_LESSONS = {
+    "clean": "taught to take added noise away from simulated micrographs and real ones of high "
+    "counts, where the paper's are distilled from an autoencoder",
+    "thin": "taught by noisy micrographs alone, simulated and real, to tell from a random part of "
+    "their electrons the others, where the paper's are distilled from an autoencoder",
+}
 
 
 class Measured(NamedTuple):
-    """The errors of a set's members and of their yardsticks against the teacher."""
+    """The errors of a set's members and of their yardsticks against the teacher or the truth.
+
+    Where there is a truth, each member's `experiments.held_out.gains` too; else they are empty.
+    """
 
     members: tuple[zoo.ModelConfig, ...]
     pairs: yardsticks.Errors
     held_out: yardsticks.Errors
+    gains: list[dict[str, float]]
 
 
 def measure(
-    name: str,
+    members: tuple[zoo.ModelConfig, ...],
     plan: lockstep.Plan,
     params: list[Params],
     pairs: Pairs,
-    held_out: Pairs,
+    held_pairs: Pairs,
 ) -> Measured:
     """Return a set's errors on the training pairs and on held-out ones.
 
     Closed forms are fitted to the training pairs.
     """
-    members = zoo.find_set(name)
     closed = [
         {"weights": jnp.asarray(pairs.moments.best(member.size), jnp.float32)} for member in members
     ]
@@ -46,9 +59,17 @@ def measure(
             closed_forms=closed,
             moments=these.moments,
         )
-        for these in (pairs, held_out)
+        for these in (pairs, held_pairs)
     )
-    return Measured(members, on_pairs, on_held_out)
+    gains: list[dict[str, float]] = [{} for _ in members]
+    if _judge(members[0]) == "truth":
+        crops = Pair(jnp.asarray(held_pairs.noisy), jnp.asarray(held_pairs.restored))
+        applied = (
+            jax.jit(functools.partial(module.apply, {"params": own}))
+            for module, own in zip(plan.members, params, strict=True)
+        )
+        gains = [held_out.gains(restore, crops) for restore in applied]
+    return Measured(members, on_pairs, on_held_out, gains)
 
 
 def save(
@@ -65,21 +86,21 @@ def save(
     thinned = curve.thinned()
     made_by = provenance.facts()
     for i, member in enumerate(measured.members):
-        on_pairs, held_out = measured.pairs, measured.held_out
+        on_pairs, on_held_out = measured.pairs, measured.held_out
         own = {
             "batches": str(plan.steps),
             "full_schedule": str(zoo.FULL_SCHEDULE[member.family]),
             "batch_size": str(plan.batch),
             "seed": str(plan.seed),
-            "teacher": zoo.teacher_of(member.set_name),
-            "validation_mse": f"{held_out.members[i]:.6g}",
-            "closed_form_kernel_mse": f"{held_out.closed_forms[i]:.6g}",
-            "identity_mse": f"{held_out.identity:.6g}",
-            "mean3_mse": f"{held_out.mean3:.6g}",
+            "validation_mse": f"{on_held_out.members[i]:.6g}",
+            "closed_form_kernel_mse": f"{on_held_out.closed_forms[i]:.6g}",
+            "identity_mse": f"{on_held_out.identity:.6g}",
+            "mean3_mse": f"{on_held_out.mean3:.6g}",
             "pairs_mse": f"{on_pairs.members[i]:.6g}",
             "pairs_closed_form_kernel_mse": f"{on_pairs.closed_forms[i]:.6g}",
             "training_mse": f"{last[i]:.6g}",
             "training_minutes": f"{curve.seconds / 60:.1f}",
+            **{name: f"{value:.6g}" for name, value in measured.gains[i].items()},
             **facts,
             **made_by,
         }
@@ -101,10 +122,10 @@ def draw(measured: Measured, curve: curves.Curve, path: Path, *, window: int) ->
 
 
 def print_table(measured: Measured) -> None:
-    """Print MSEs against the teacher, on the training pairs and on held-out ones."""
-    members, trained_on, held_out = measured
-    print(f"{'MSE against the teacher':24} {'pairs':>10} {'closed form':>12} {'held out':>10} "
-          f"{'closed form':>12}")  # fmt: skip
+    """Print MSEs against the teacher or the truth, on the training pairs and on held-out ones."""
+    members, trained_on, held_out, _ = measured
+    title = f"MSE against the {_judge(members[0])}"
+    print(f"{title:24} {'pairs':>10} {'closed form':>12} {'held out':>10} {'closed form':>12}")
     for i, member in enumerate(members):
         print(
             f"{member.name:24} {trained_on.members[i]:10.6f} {trained_on.closed_forms[i]:12.6f} "
@@ -117,6 +138,11 @@ def print_table(measured: Measured) -> None:
         print(f"{name:24} {on_pairs:10.6f} {'':12} {on_held_out:10.6f}")
 
 
+def _judge(member: zoo.ModelConfig) -> str:
+    """Return what a member's held-out error is an error against."""
+    return "teacher" if member.objective == zoo.OBJECTIVES[0] else "truth"
+
+
 def card_text(member: zoo.ModelConfig, facts: dict[str, str]) -> str:
     """Return a card's prose: what it is, and how it stands to its yardsticks."""
     kind = {
@@ -124,7 +150,11 @@ def card_text(member: zoo.ModelConfig, facts: dict[str, str]) -> str:
         "mlp1": "Multilayer perceptron with one hidden layer",
         "mlp2": "Multilayer perceptron with two hidden layers",
     }[member.family]
-    own = float(facts["validation_mse"])
+    own, gains = float(facts["validation_mse"]), ""
+    if _judge(member) == "truth":
+        names = ("validation_gain_db", "validation_worst_db")
+        gains = "\n\n" + held_out.gain_text({name: float(facts[name]) for name in names})
+    lesson = _LESSONS.get(member.objective) or f"distilled from {facts['teacher']}"
     rivals = {
         "no change": float(facts["identity_mse"]),
         "a 3x3 mean": float(facts["mean3_mse"]),
@@ -135,8 +165,9 @@ def card_text(member: zoo.ModelConfig, facts: dict[str, str]) -> str:
     verdict = f"It is WORSE than {' and '.join(worse)}." if worse else "It loses to none of them."
     return (
         f"{kind} over {member.size}x{member.size} px for {member.domain} micrographs "
-        f"(arXiv:1808.09916, section 3), distilled from {facts['teacher']}.\n\n"
+        f"(arXiv:1808.09916, section 3), {lesson}.\n\n"
         f"Trained for {facts['batches']} of the paper's {facts['full_schedule']} batches, "
         f"{facts['batch_size']} crop(s) each.\n\n"
-        f"Its MSE against the teacher on held-out crops is {own:.4g}: {ratios}. {verdict}"
+        f"Its MSE against the {_judge(member)} on held-out crops is {own:.4g}: {ratios}. {verdict}"
+        f"{gains}"
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from emd import checkpoint, zoo
-from emd.data import micrograph
-from experiments import curves, distill, simulate
+from emd.data import crops, micrograph, truths
+from experiments import curves, distill, held_out, simulate, training_data
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,82 @@ def test_distill_from_a_missing_folder_leaves_nothing_behind(tmp_path):
     )  # fmt: skip
     with pytest.raises(FileNotFoundError, match="no such folder"):
         distill.run(config)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few truths, made by no simulator, and few crops to measure on."""
+
+    def fake(key, dataset, *, count, side_px):
+        rows, columns = np.mgrid[:160, :160]
+        return [
+            crops.Image(
+                np.uint16(20_000 + 9000 * np.sin(rows / (3 + k)) * np.cos(columns / 5)),
+                f"{domain}-{k}", f"{domain}/simulated", domain,
+            )
+            for domain in crops.domains_of(dataset)
+            for k in range(count)
+        ]  # fmt: skip
+
+    monkeypatch.setattr(truths, "simulated", fake)
+    monkeypatch.setattr(training_data, "TRUTH_COUNT", 6)
+    monkeypatch.setattr(held_out, "CROPS", 16)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("objective", zoo.OBJECTIVES[1:])
+def test_distill_without_a_teacher_learns_of_an_objective(tmp_path, objective):
+    """The models have names of their own, and cards that say what they learnt and what it is worth.
+
+    No teacher is there. Gone on with, nothing changes; nor does it under another objective.
+    """
+
+    def distil(name):
+        return distill.run(
+            distill.Config(
+                set="tem_mlp2,tem_kernel", objective=name, steps=20, pairs=3,
+                teachers=str(tmp_path / "none"), workdir=str(tmp_path / "runs"),
+            )
+        )  # fmt: skip
+
+    metrics = distil(objective)
+    members = [m for name in ("tem_mlp2", "tem_kernel") for m in zoo.find_set(name, objective)]
+    assert list(metrics) == [f"{member.name}_validation_mse" for member in members]
+    assert np.isfinite(list(metrics.values())).all()
+    assert (tmp_path / "runs" / "state" / f"tem_kernel_{objective}" / "20").is_dir()
+    for member in members:
+        model = checkpoint.load(member.name, root=tmp_path / "runs")
+        assert model.card["objective"] == objective
+        assert "teacher" not in model.card
+        text = (tmp_path / "runs" / member.name / "card.md").read_text()
+        assert "Its MSE against the truth on held-out crops" in text
+        assert f"{float(model.card['validation_gain_db']):.1f} dB in the mean" in text
+        assert ("noisy micrographs alone" in text) == (objective == "thin")
+        curve = (tmp_path / "runs" / member.name / "learning_curve.csv").read_text()
+        assert len(curves.parse(curve)[1]) == 20
+    assert distil(objective) == metrics
+
+
+@pytest.mark.usefixtures("few")
+def test_gains_are_decibels_of_the_squared_error_over_the_pixels_that_are_there(key):
+    """Of a model that halves the noise, in the middle alone: 6 dB; of one that doubles it: -6."""
+    data = training_data.prepare_truths("tem", None, 1.0, 6).held_out
+    pairs = held_out.draw(data, side_px=32)
+    assert pairs.seen.shape == pairs.wanted.shape == (16, 32, 32)
+    jax.tree.map(np.testing.assert_array_equal, pairs, held_out.draw(data, side_px=32))
+    for factor in (0.5, 2.0):
+        left = pairs.wanted + factor * (pairs.seen - pairs.wanted)
+        found = held_out.gains(lambda _, left=left: left[:, 3:-3, 3:-3], pairs)
+        expected = -20 * np.log10(factor)
+        assert found["validation_gain_db"] == pytest.approx(expected, abs=1e-3)
+        assert found["validation_worst_db"] == pytest.approx(expected, abs=1e-3)
+    assert "GROWS by 6.0 dB" in held_out.gain_text(found)
+
+
+def test_distill_refuses_an_objective_that_there_is_not(tmp_path):
+    with pytest.raises(ValueError, match="unknown objective 'best': use one of reproduce, clean"):
+        distill.run(distill.Config(objective="best", workdir=str(tmp_path / "runs")))
     assert not (tmp_path / "runs").exists()
 
 

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from emd import checkpoint
+from emd import checkpoint, zoo
+from emd.data import crops, truths
 from emd.data.micrograph import Micrograph, write
 from emd.training import autoencoder as training
-from experiments import autoencoder, curves
+from experiments import autoencoder, autoencoder_card, curves, held_out, training_data
 from experiments.autoencoder import Config
 
 
@@ -132,11 +133,12 @@ def test_the_card_says_plainly_how_far_and_how_well(straight):
         "validation_mse_whole": 3.0,
         "linear_code_mse_whole": 1.0,
     }
-    text = autoencoder.card_text(Config(), metrics)
+    model = zoo.find("stem_latent16")
+    text = autoencoder_card.card_text(model, 60_000, 32, metrics)
     assert "0.50 times" in text
     assert "better than it" in text
     assert "provisional" not in text
-    worse = autoencoder.card_text(Config(steps=10), metrics | {"linear_code_mse": 0.5})
+    worse = autoencoder_card.card_text(model, 10, 32, metrics | {"linear_code_mse": 0.5})
     assert "2.00 times" in worse
     assert "WORSE than it" in worse
 
@@ -167,6 +169,10 @@ def test_other_settings_do_not_go_on_with_a_run(data_dir, straight):
     ("change", "error", "message"),
     [
         ({"latent": 3}, ValueError, "unknown latent depth 3: use one of 1, 2, 4"),
+        ({"objective": "best"}, ValueError, "'best': use one of reproduce, clean, thin"),
+        ({"start": "tem_latent4"}, ValueError, "start=tem_latent4 is no autoencoder of latent d"),
+        ({"start": "tem_kernel_w3"}, ValueError, "no autoencoder of latent depth 1: give one such"),
+        ({"start": "tem_latent"}, ValueError, "unknown model 'tem_latent'"),
         ({"dataset": "xray"}, ValueError, "unknown dataset 'xray': use one of tem, stem"),
         ({"steps": 0}, ValueError, "steps is 0: give at least 1"),
         ({"batch_size": 0}, ValueError, "batch_size is 0: give at least 1"),
@@ -182,6 +188,63 @@ def test_bad_settings_leave_nothing_behind(data_dir, tmp_path, change, error, me
     with pytest.raises(error, match=message):
         autoencoder.run(tiny(data_dir, workdir, **change))
     assert not workdir.exists()
+
+
+# --- other objectives --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few truths, made by no simulator, and few crops to measure on."""
+
+    def fake(key, dataset, *, count, side_px):
+        rows, columns = np.mgrid[:160, :160]
+        return [
+            crops.Image(
+                np.uint16(20_000 + 9000 * np.sin(rows / (3 + k)) * np.cos(columns / 5)),
+                f"tem-{k}", "tem/simulated", "tem",
+            )
+            for k in range(count)
+        ]  # fmt: skip
+
+    monkeypatch.setattr(truths, "simulated", fake)
+    monkeypatch.setattr(training_data, "TRUTH_COUNT", 6)
+    monkeypatch.setattr(held_out, "CROPS", 16)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("objective", zoo.OBJECTIVES[1:])
+def test_other_objectives_make_models_of_their_own(straight, tmp_path, objective):
+    """From the weights of another, stopped and gone on with as straight through."""
+    start = str(straight[1] / "tem_latent1")
+    changes = {"objective": objective, "start": start, "data_dir": None}
+    config = tiny("", tmp_path / "whole", **changes)
+    metrics = autoencoder.run(config)
+    assert set(metrics) == {"validation_gain_db", "validation_worst_db", "training_mse"}
+    assert np.isfinite(list(metrics.values())).all()
+    name = f"tem_latent1_{objective}"
+    made = checkpoint.load(name, root=tmp_path / "whole")
+    assert (made.card["objective"], made.card["simulated_share"]) == (objective, "1")
+    text = (tmp_path / "whole" / name / "card.md").read_text()
+    assert f"{metrics['validation_gain_db']:.1f} dB in the mean" in text
+    assert ("noisy micrographs alone" in text) == (objective == "thin")
+    assert "linear code" not in text
+
+    broken = tiny("", tmp_path / "broken", minutes=0.0, **changes)
+    assert autoencoder.run(broken) == {}
+    assert autoencoder.run(tiny("", tmp_path / "broken", **changes)) == metrics
+    again = checkpoint.load(name, root=tmp_path / "broken")
+    jax.tree.map(np.testing.assert_array_equal, made.variables, again.variables)
+
+
+def test_training_starts_from_the_weights_that_are_named(data_dir, straight):
+    mesh = autoencoder.devices.make_mesh(1)
+    given = checkpoint.load("tem_latent1", root=straight[1]).variables
+    config = tiny(data_dir, straight[1], start=str(straight[1] / "tem_latent1"))
+    state = autoencoder._begin(config, mesh)[1]
+    jax.tree.map(np.testing.assert_array_equal, state.params, given["params"])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, given["batch_stats"])
+    assert int(state.step) == 0
 
 
 # --- as a program ------------------------------------------------------------------------------

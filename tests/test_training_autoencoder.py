@@ -7,14 +7,18 @@ import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
 from emd import checkpoint
 from emd.data import crops
 from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
+from emd.training import loss
 from emd.training.autoencoder import MAX_RELOADS, DivergedError, TrainState
+from emd.training.objective import Pair
 
 # --- the loss ----------------------------------------------------------------------------------
 
@@ -23,17 +27,17 @@ from emd.training.autoencoder import MAX_RELOADS, DivergedError, TrainState
 def test_the_loss_is_the_papers_and_its_gradient_finite(mse):
     expected = mse if mse < 1 else mse**0.5
     slope = 1.0 if mse < 1 else 0.5 / mse**0.5
-    value, gradient = jax.value_and_grad(training.huberised)(jnp.float32(mse))
+    value, gradient = jax.value_and_grad(loss.huberised)(jnp.float32(mse))
     assert float(value) == pytest.approx(expected, rel=1e-6)
     assert float(gradient) == pytest.approx(slope, rel=1e-6)
 
 
 def test_the_loss_takes_each_member_by_itself():
-    np.testing.assert_allclose(training.huberised(jnp.array([0.5, 9.0])), [0.5, 3.0])
+    np.testing.assert_allclose(loss.huberised(jnp.array([0.5, 9.0])), [0.5, 3.0])
 
 
 def test_a_loss_that_is_not_finite_stays_so():
-    assert not np.isfinite(training.huberised(jnp.array([jnp.nan, jnp.inf]))).any()
+    assert not np.isfinite(loss.huberised(jnp.array([jnp.nan, jnp.inf]))).any()
 
 
 def test_batch_keys_are_a_function_of_their_three_numbers():
@@ -87,6 +91,37 @@ def test_golden_first_step(trainer, store):
     assert int(state.step) == 1
     assert float(mse) == pytest.approx(1.739959, rel=1e-4)
     assert gradient_norm(state) == pytest.approx(3.701282, rel=1e-4)
+
+
+def test_the_step_is_the_papers_written_out(trainer, store):
+    """What is seen is wanted, the huberised error minimised; losses and weights of two batches."""
+    module, step, start = trainer
+    optimiser = training.make_optimiser(STEPS)
+
+    @jax.jit
+    def plain(params, stats, opt_state, number):
+        crop = crops.sample(training.batch_key(3, number), store, batch=1)
+
+        def minimised(params):
+            restored, new = module.apply(
+                {"params": params, "batch_stats": stats}, crop, train=True, mutable=["batch_stats"]
+            )
+            mse = jnp.mean((restored - crop) ** 2)
+            return jnp.where(mse < 1, mse, jnp.sqrt(mse)), (mse, new["batch_stats"])
+
+        gradient, (mse, stats_after) = jax.grad(minimised, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradient, opt_state)
+        return optax.apply_updates(params, updates), stats_after, opt_state, mse
+
+    state = start()
+    mine = jax.tree.map(np.array, (state.params, state.batch_stats, state.opt_state))
+    for number in range(2):
+        *mine, expected = plain(*mine, jnp.int32(number))
+        state, mse = step(state, store)
+        assert float(mse) == pytest.approx(float(expected), rel=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.batch_stats, mine[1]
+    )
 
 
 def test_the_first_update_is_adams_at_the_first_rate(trainer, store):
@@ -188,6 +223,36 @@ def test_other_reloads_draw_other_batches(trainer, store):
     _, step, start = trainer
     losses = [float(step(start()._replace(reloads=jnp.int32(k)), store)[1]) for k in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
+
+
+class Gain(nn.Module):
+    """One weight, without batch statistics."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return self.param("w", nn.initializers.constant(0.5), ()) * x
+
+
+def test_a_step_sees_and_wants_what_its_objective_draws():
+    """One weight w between seen 2 and wanted 3: the loss falls as w nears 3/2, its gradient known.
+
+    The key is the batch's, the data what the step is given.
+    """
+
+    def fixed(key, data, *, batch, side):
+        seen = jnp.full((batch, side, side), 2.0) + 0 * jax.random.uniform(key)
+        return Pair(seen, jnp.full((batch, side, side), data))
+
+    module, optimiser = Gain(), optax.sgd(0.1)
+    step = training.make_step(
+        module, optimiser, batch_size=3, seed=0, side_px=4, objective=fixed, loss=loss.remaining
+    )
+    state = training.init_state(jax.random.key(0), module, optimiser)
+    state, mse = step(state, jnp.float32(3))
+    assert float(mse) == pytest.approx((0.5 * 2 - 3) ** 2)
+    # of log (2 w - 3)^2: 4 / (2 w - 3)
+    assert float(state.params["w"]) == pytest.approx(0.5 - 0.1 * 4 / (0.5 * 2 - 3), rel=1e-4)
+    assert state.batch_stats == {}
 
 
 # --- the loop, around a step that costs nothing ------------------------------------------------
@@ -369,6 +434,31 @@ def test_settled_statistics_are_the_average_over_batches(trainer, store):
         var = whole.var((0, 1, 2))
         np.testing.assert_allclose(settled["var"], var, rtol=1e-3, atol=1e-5 * var.max())
     assert jax.tree.structure(got) == jax.tree.structure(state.batch_stats)
+
+
+def test_statistics_settle_over_what_the_objective_shows(trainer, store):
+    """Not over what it wants."""
+    module, _, start = trainer
+
+    def settle(**options):
+        return training.settle_batch_stats(
+            module, start(), store, batch_size=2, batches=1, seed=3, **options
+        )
+
+    def shifted(key, data, *, batch, side):
+        drawn = crops.sample(key, data, batch=batch, side=side)
+        return Pair(drawn, drawn + 9)
+
+    def scaled(key, data, *, batch, side):
+        drawn = crops.sample(key, data, batch=batch, side=side)
+        return Pair(3 * drawn, drawn)
+
+    paper = settle()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), settle(objective=shifted), paper
+    )
+    first, tripled = (s["encoder"]["BatchNorm_0"]["var"] for s in (paper, settle(objective=scaled)))
+    np.testing.assert_allclose(tripled, 9 * first, rtol=1e-3, atol=1e-5 * first.max())
 
 
 def test_restoration_error_is_each_images_own(trainer):

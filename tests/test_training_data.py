@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from emd.data import crops
+from emd.data import crops, truths
 from emd.data.micrograph import Micrograph, write
 from experiments import training_data
 
@@ -102,3 +102,86 @@ def test_the_hash_is_of_the_pixels_in_any_order(folder):
     assert one != training_data.fingerprint(images[1:])
     images[0].pixels[3, 3] ^= 1
     assert one != training_data.fingerprint(images)
+
+
+# --- truths -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Smooth images in place of the simulator's truths; notes how they were asked for."""
+    asked = []
+
+    def fake(key, dataset, *, count, side_px):
+        asked.append((dataset, count, side_px))
+        wave = 1000 + 900 * np.sin(np.arange(160) / 9)[:, None] * np.ones(160)
+        return [
+            crops.Image(np.uint16(wave + k), f"{domain}-{k}", f"{domain}/simulated", domain)
+            for domain in crops.domains_of(dataset)
+            for k in range(count)
+        ]
+
+    monkeypatch.setattr(truths, "simulated", fake)
+    return asked
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    """Four micrographs: two of known gain, and two smooth ones of so many counts as to be true."""
+    draws = np.random.default_rng(0)
+    i, j = np.mgrid[:192, :192] / 192
+    scene = 60 + 40 * np.sin(7 * i) * np.cos(5 * j)
+    (tmp_path / "tem").mkdir()
+    for k in range(2):
+        counts = 5 * draws.poisson(scene)
+        write(tmp_path / "tem" / f"counts{k}.tif", Micrograph(counts.astype(np.uint16)))
+        smooth = 500 * scene + draws.normal(0, 50, scene.shape)
+        write(tmp_path / "tem" / f"smooth{k}.tif", Micrograph(smooth.astype(np.uint16)))
+    return tmp_path
+
+
+def test_truths_are_simulated_without_a_folder(made, capsys):
+    data = training_data.prepare_truths("temstem", None, 0.3, 10)
+    assert made == [("temstem", 10, 256)]
+    assert capsys.readouterr().out == "no --data_dir: training on simulated micrographs\n"
+    assert data.facts["simulated_share"] == "1"
+    assert data.facts["real_frames"] == "0"
+    assert data.training.store.start.size + data.held_out.store.start.size == 20
+    assert int(data.facts["simulated_micrographs"]) == data.training.store.start.size
+
+
+@pytest.mark.parametrize(
+    ("objective", "said", "kind"),
+    [
+        ("clean", "2 of 4 real micrographs have counts high enough for a truth", truths.Truths),
+        (
+            "thin",
+            "2 of 4 real micrographs tell of their electrons; the others are left out",
+            truths.Counted,
+        ),
+    ],
+)
+def test_an_objective_takes_the_real_ones_that_suit_it(
+    made, cameras, capsys, objective, said, kind
+):
+    data = training_data.prepare_truths("tem", str(cameras), 0.3, 10, objective)
+    assert capsys.readouterr().out == f"{said}\n"
+    assert isinstance(data.training, kind)
+    assert data.facts["real_frames"] == "1"
+    assert data.facts["simulated_share"] == "0.3"
+    real = np.asarray(data.training.store.rows) == 192
+    assert real.sum() == 1
+    if objective == "thin":
+        np.testing.assert_array_equal(data.training.is_counted, real)
+        assert float(data.training.store.mean[np.argmax(real)]) == pytest.approx(60, rel=0.15)
+    # what a model is measured on must be the truth
+    held = np.asarray(data.held_out.store.rows) == 192
+    assert held.sum() == (1 if objective == "clean" else 0)
+
+
+@pytest.mark.usefixtures("made")
+def test_what_needs_no_truths_is_refused():
+    with pytest.raises(ValueError, match="'reproduce' has no truths: use one of clean, thin"):
+        training_data.prepare_truths("tem", None, 0.5, 10, "reproduce")
+    with pytest.raises(ValueError, match="give a fraction from 0 to 1"):
+        training_data.prepare_truths("tem", None, 1.5, 10)

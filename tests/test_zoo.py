@@ -7,6 +7,7 @@ import pytest
 from emd import zoo
 from emd.models.autoencoder import Autoencoder
 from emd.models.pixelwise import MLP, Kernel
+from emd.models.skip import Skip
 
 # Source: the paper's tables 1 and 2; stem_mlp2 is ours (the paper leaves it empty).
 PAPER = {
@@ -27,11 +28,17 @@ NAMES = {f"{stem}{size}" for stem, sizes in PAPER.items() for size in sizes}
 PUBLISHED = {
     f"{d}_kernel_w{w}_published" for d in ("tem", "stem", "temstem") for w in (3, 5, 7, 11)
 }
+CLEAN = {
+    f"{domain}_{stem}_clean"
+    for domain in ("tem", "stem")
+    for stem in ("skip48", "latent64", "kernel_w7", "mlp1_w7")
+}
 
 
 def test_all_models_and_no_others():
-    assert (len(NAMES), len(PUBLISHED)) == (45, 12)
-    assert set(zoo.MODELS) == NAMES | PUBLISHED
+    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 8)
+    assert set(zoo.MODELS) == NAMES | PUBLISHED | CLEAN
+    assert {config.name for config in zoo.CLEAN_MODELS} == CLEAN
     assert {config.name for config in zoo.PAPER_MODELS} == NAMES
     assert len(zoo.PAPER_MODELS) == 45
 
@@ -69,6 +76,38 @@ def test_a_name_finds_its_own_model(name):
         assert not module.equivariant
 
 
+@pytest.mark.parametrize("name", sorted(CLEAN))
+def test_a_model_with_the_truth_is_of_the_papers_form(name):
+    config = zoo.find(name)
+    assert (config.name, config.objective) == (name, "clean")
+    if "skip" in name:
+        assert isinstance(zoo.make_module(config), Skip)
+    else:
+        assert zoo.make_module(config) == zoo.make_module(zoo.find(name.removesuffix("_clean")))
+
+
+@pytest.mark.parametrize("objective", zoo.OBJECTIVES)
+def test_a_set_is_the_same_under_every_objective(objective):
+    suffix = "" if objective == "reproduce" else f"_{objective}"
+    members = zoo.find_set("stem_mlp1", objective)
+    assert [m.name for m in members] == [f"{m.name}{suffix}" for m in zoo.SETS["stem_mlp1"]]
+    assert all(zoo.find(member.name) == member for member in members)
+    found = zoo.find_autoencoder("tem", 2, objective)
+    assert zoo.find(f"tem_latent2{suffix}") == found
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("tem_latent2", "autoencoder --dataset=tem --latent=2"),
+        ("stem_latent64_clean", "autoencoder --dataset=stem --latent=64 --objective=clean"),
+        ("tem_kernel_w5_thin", "distill --set=tem_kernel --objective=thin"),
+    ],
+)
+def test_the_command_that_makes_a_model(name, command):
+    assert zoo.training_command(zoo.find(name)) == f"python -m experiments.{command}"
+
+
 @pytest.mark.parametrize("set_name", sorted(zoo.SETS))
 def test_teachers_are_16_deep_and_of_the_same_domain(set_name):
     teacher = zoo.teacher_of(set_name)
@@ -84,6 +123,10 @@ def test_teachers_are_16_deep_and_of_the_same_domain(set_name):
         (lambda: zoo.teacher_of("all"), r"'all': use one of tem_kernel"),
         (lambda: zoo.find_autoencoder("xray", 4), r"'xray': use one of tem, stem, temstem"),
         (lambda: zoo.find_autoencoder("tem", 3), r"depth 3: use one of 1, 2, 4, 8, 16, 32, 64"),
+        (lambda: zoo.find_autoencoder("tem", 4, "x"), r"'x': use one of reproduce, clean, thin"),
+        (lambda: zoo.find_set("tem_mlp1", "x"), r"'x': use one of reproduce, clean, thin"),
+        (lambda: zoo.find_skip("tem", "x"), r"'x': use one of reproduce, clean, thin"),
+        (lambda: zoo.find_skip("tem", "reproduce"), r"nothing is left to learn; use one of clean"),
     ],
 )
 def test_unknown_names_list_the_valid_ones(call, message):
@@ -97,4 +140,4 @@ def test_any_depth_of_the_paper_trains_in_any_domain():
 
 def test_schedules_are_the_papers():
     expected = {"autoencoder": 60_000, "kernel": 10_000, "mlp1": 10_000, "mlp2": 10_000}
-    assert expected == zoo.FULL_SCHEDULE
+    assert expected == {f: n for f, n in zoo.FULL_SCHEDULE.items() if f != "skip"}

@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 
 from emd import checkpoint
-from emd.models.autoencoder import Autoencoder
 from emd.job import restore_file
+from emd.models.autoencoder import Autoencoder
 from emd.restore import denoise
 from experiments.benchmark import network, peers, windows
 from experiments.benchmark.timing import Side

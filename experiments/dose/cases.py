@@ -77,6 +77,7 @@ def _everyone(contestant: Contestant) -> bool:
 
 
 def _only_the_gaussian(contestant: Contestant) -> bool:
-    """Of rivals the one that the requirement names: the others are slow."""
+    """Of rivals the one that the requirement names: the others are slow, as are perceptrons."""
     is_there = contestant.kind in (contestants.NONE, contestants.OURS)
+    is_there = is_there and contestant.name != contestants.PERCEPTRON
     return _everyone(contestant) and (is_there or contestant.name == "Gaussian")

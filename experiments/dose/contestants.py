@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emd import checkpoint, zoo
+from emd.blindspot_fit import improved
 from emd.fit import fit
 from emd.restore import denoise
 from experiments.benchmark import table
@@ -22,7 +23,7 @@ from experiments.dose.samples import Sample
 Image = Float[np.ndarray, "h w"]
 Restore = Callable[[Sample], Image]
 
-RAW, FIT = "no denoising", "fit"
+RAW, FIT, PERCEPTRON = "no denoising", "fit", "fit --perceptron"
 DEFAULTS = " (defaults)"
 """What is added to the name of a rival that is used as its library gives it."""
 
@@ -63,7 +64,7 @@ class Contestant(NamedTuple):
 def names(root: str | None) -> list[str]:
     """Return the names of all contestants; models are those of a folder, or those shipped."""
     plain = [name for r in rivals.RIVALS for name in (r.name, r.name + DEFAULTS)]
-    return [RAW, *plain, FIT, *checkpoint.available(root=root)]
+    return [RAW, *plain, FIT, PERCEPTRON, *checkpoint.available(root=root)]
 
 
 def everyone(root: str | None, only: str | None) -> list[Contestant]:
@@ -83,8 +84,10 @@ def named(name: str, root: str | None) -> Contestant:
     if name == RAW:
         return Contestant(RAW, NONE, "", lambda _: Ready(lambda sample: sample.noisy))
     if name == FIT:
-        source = inspect.getsource(sys.modules[fit.__module__])
-        return Contestant(FIT, OURS, _digest(source), lambda _: Ready(fitted))
+        return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))
+    if name == PERCEPTRON:
+        stamp = _digest(_source(fit), _source(improved))
+        return Contestant(PERCEPTRON, OURS, stamp, lambda _: Ready(fitted_further))
     for rival in rivals.RIVALS:
         # versions of libraries are no part of a stamp: the page tells them
         if name == rival.name:
@@ -100,6 +103,10 @@ def named(name: str, root: str | None) -> Contestant:
     )
 
 
+def _source(function: Callable[..., object]) -> str:
+    return inspect.getsource(sys.modules[function.__module__])
+
+
 def suits(contestant: Contestant, domain: str) -> bool:
     """Return whether a contestant is for micrographs of a domain, "tem" or "stem"."""
     return contestant.domain in ("", domain, "temstem")
@@ -109,6 +116,12 @@ def fitted(sample: Sample) -> Image:
     """Return a sample restored by the kernel fitted to it, whatever the verdict on that is."""
     counts = sample.noisy.astype(np.float32)
     return denoise(counts, fit(counts, name=FIT).model)
+
+
+def fitted_further(sample: Sample) -> Image:
+    """Return a sample restored by the perceptron fitted to it, or the kernel where that is kept."""
+    counts = sample.noisy.astype(np.float32)
+    return denoise(counts, improved(counts, fit(counts, name=FIT)).model)
 
 
 def _tuned(rival: rivals.Rival, samples: Sequence[Sample]) -> Ready:
