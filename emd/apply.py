@@ -29,9 +29,9 @@ from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stacked, stream
 
 _HOST_SIDES = (128, 512)  # on CPU: wider ones take more memory and no less time
 # the same for a halo of 128 px, which narrow tiles would spend most of their time on
-_SKIP_SIDES = (256, 1024)
+_SKIP_SIDES = (256, 2048)
 _NETWORK_BYTES = 2**11  # of maps for each pixel of a tile, with a margin
-_SKIP_BYTES = 2**8
+_SKIP_BYTES = 2**7
 
 
 def on_host() -> bool:

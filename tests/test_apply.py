@@ -11,6 +11,7 @@ import pytest
 from emd import apply, checkpoint, opencv, restore, zoo
 from emd.checkpoint import Model
 from emd.models import folded, symmetry
+from emd.models.autoencoder import Autoencoder
 
 
 def kernel(width):
@@ -116,7 +117,7 @@ def test_tiles_follow_the_memory_of_an_accelerator(gigabytes, side, monkeypatch)
     device = types.SimpleNamespace(memory_stats=lambda: stats)
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setattr(apply, "on_host", lambda: False)
-    assert apply._network_tile(0)[0] == (side, side)
+    assert apply._network_tile(Autoencoder(1), 0)[0] == (side, side)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,6 @@ def test_tiles_follow_the_memory_of_an_accelerator(gigabytes, side, monkeypatch)
 )
 def test_tiles_follow_the_memory_that_is_left(free, beside, side, monkeypatch):
     monkeypatch.setattr(apply, "free_bytes", lambda: free)
-    assert apply._network_tile(beside)[0] == (side, side)
+    assert apply._network_tile(Autoencoder(1), beside)[0] == (side, side)
     engine = apply.restoring(checkpoint.load("tem_latent16"), beside=beside)
     assert engine.tile == (side, side)

@@ -59,11 +59,19 @@ class Skip(nn.Module):
         y2 = _Residual()(_Mix(eighth)(to_maps(y1, 2)))
         y3 = _Mix(sixteenth)(to_maps(y2, 2))
         y3 = _Residual()(_Residual()(y3))
+        # what is left sees no further than two cells, and the last level no further than one
+        far, near = min(margin, 2), min(margin, 1)
+        y3, y2 = _inner(y3, margin - far), _inner(y2, 2 * (margin - far))
         y2 = _Residual()(y2 + to_pixels(_Mix(4 * eighth)(y3), 2))
+        y2, y1 = _inner(y2, 2 * (far - near)), _inner(y1, 4 * (margin - near))
         y1 = _Residual()(y1 + to_pixels(_Mix(4 * quarter)(y2), 2))
         noise = to_pixels(_Conv(_FOLD**2, zeros)(y1), _FOLD)[..., 0]
-        edge = margin * self.cell_px
-        return (x - noise)[:, edge : x.shape[1] - edge, edge : x.shape[2] - edge]
+        return _inner(x, margin * self.cell_px) - _inner(noise, near * self.cell_px)
+
+
+def _inner(x: Float[Array, "n h w ..."], edge: int) -> Float[Array, "n h2 w2 ..."]:
+    """Return images or maps without ``edge`` places at each side."""
+    return x[:, edge : x.shape[1] - edge, edge : x.shape[2] - edge]
 
 
 class _Conv(nn.Module):

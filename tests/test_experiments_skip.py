@@ -1,0 +1,99 @@
+"""`experiments.skip`: a few batches end to end, stopped and gone on with, and refused."""
+
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from emd import checkpoint, zoo
+from emd.restore import denoise
+from experiments import held_out, skip, training_data
+from experiments.skip import Config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """A narrow network, small crops and few of them; handlers put back after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo, "_SKIP_SIZE", 3)
+        patch.setattr(skip, "SIDE_PX", 32)
+        patch.setattr(held_out, "CROPS", 16)
+        patch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        yield
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def tiny(workdir, **changes):
+    settings = {
+        "simulated_count": 12,
+        "steps": 4,
+        "batch_size": 2,
+        "checkpoint_every": 2,
+        "workdir": str(workdir),
+    }
+    return Config(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, quick):
+    workdir = tmp_path_factory.mktemp("runs")
+    return workdir, skip.run(tiny(workdir))
+
+
+def load(workdir):
+    folder = workdir / "stem_skip3_clean"
+    config = zoo.ModelConfig("skip", "stem", 3, objective="clean")
+    card = checkpoint.read_card(folder / "card.md")
+    variables = checkpoint._read_tree(folder / "weights")
+    return checkpoint.Model(config, zoo.make_module(config), variables, card)
+
+
+def test_leaves_a_model_with_its_card_and_curve(trained):
+    workdir, metrics = trained
+    model = load(workdir)
+    assert set(metrics) == {"validation_gain_db", "validation_worst_db"}
+    assert model.card["objective"] == "clean"
+    assert model.card["batches"] == "4"
+    assert float(model.card["validation_gain_db"]) == pytest.approx(
+        metrics["validation_gain_db"], rel=1e-4
+    )
+    curve = (workdir / "stem_skip3_clean" / "learning_curve.csv").read_text().splitlines()
+    assert len(curve) == 1 + 4
+    image = np.random.default_rng(0).poisson(9.0, (40, 50)).astype(np.float32)
+    assert denoise(image, model).shape == image.shape
+
+
+def test_a_run_cut_short_ends_with_the_same_weights(trained, tmp_path, capsys):
+    assert skip.run(tiny(tmp_path, minutes=0.0)) == {}
+    assert "the same command goes on" in capsys.readouterr().out
+    skip.run(tiny(tmp_path))
+    for one, other in zip(
+        *(jax.tree.leaves(load(place).variables) for place in (trained[0], tmp_path)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_rate_rises_and_falls():
+    rate = skip._rate(1000)
+    rates = np.array([float(rate(step)) for step in range(1000)])
+    assert rates[0] < skip.RATE / 100
+    assert rates.argmax() == skip.WARM_UP - 1
+    assert rates[-1] < skip.RATE / 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"simulated_count": 0}, "simulated_count is 0"),
+        ({"objective": "reproduce"}, "with skip connections nothing is left to learn"),
+        ({"simulated_share": 1.5}, "simulated_share 1.5"),
+        ({"data_dir": "/nowhere"}, "nowhere"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(changes, fault, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=fault):
+        skip.run(tiny(tmp_path, **changes))
