@@ -89,7 +89,7 @@ def network(model: Model, method: str, margin: int, *, beside: int = 0) -> Engin
 def _network_tile(module: Any, beside: int) -> tuple[tuple[int, int], int]:
     """The tile whose maps fit the device, and how many at once."""
     workers = 2  # one fills the gaps of the other
-    is_skip = isinstance(module, Skip)
+    is_skip = isinstance(getattr(module, "network", module), Skip)
     sides, a_pixel = (_SKIP_SIDES, _SKIP_BYTES) if is_skip else (_HOST_SIDES, _NETWORK_BYTES)
     if on_host():
         free = max(0, free_bytes() - beside)

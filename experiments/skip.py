@@ -30,8 +30,6 @@ from experiments import curves, held_out, interrupts, provenance, training_data
 
 SIDE_PX = 128
 """Of a training crop: the lowest level sees 8 places a side."""
-RATE = 0.003
-"""Of Adam at the start; at 0.01, the paper's, the loss climbs at times."""
 WARM_UP = 200
 """Batches until then."""
 CLIP = 1.0
@@ -55,6 +53,10 @@ class Config:
     objective: str = configs.option("clean", zoo.TASKS, choices=zoo.OBJECTIVES[1:])
     steps: int = configs.option(60_000, "batches of the whole schedule")
     batch_size: int = configs.option(16, "crops a batch")
+    rate: float = configs.option(0.003, "Adam's learning rate at the start of the schedule")
+    start: str | None = configs.option(
+        None, "network of this family whose weights to start from; random ones without it"
+    )
     seed: int = configs.option(0, "seed of weights and batches")
     workdir: str = configs.option("runs", "folder for the model and its training state")
     checkpoint_every: int = configs.option(1_000, "batches between checkpoints")
@@ -100,8 +102,10 @@ def _train(
 ) -> training.TrainState:
     """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
     module = zoo.make_module(model)
-    optimiser = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(_rate(config.steps)))
+    optimiser = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(_rate(config)))
     state = training.init_state(jax.random.key(config.seed), module, optimiser)
+    if config.start is not None:
+        state = state._replace(params=_weights(config.start, model))
     step = training.make_step(
         module,
         optimiser,
@@ -143,9 +147,18 @@ def _measure(model: zoo.ModelConfig, variables: Any, truth: truths.Truths) -> di
     return held_out.gains(apply, held_out.draw(truth, side_px=SIDE_PX))
 
 
-def _rate(steps: int) -> optax.Schedule:
+def _weights(name: str, model: zoo.ModelConfig) -> Any:
+    """Return the weights of the network to start from."""
+    found = checkpoint.load(name)
+    if (found.config.family, found.config.size) != (model.family, model.size):
+        raise ValueError(f"start={name} is no {model.name}: give a network of its family and size")
+    # the state is donated, the model's own arrays are not to go
+    return jax.tree.map(jnp.array, found.variables["params"])
+
+
+def _rate(config: Config) -> optax.Schedule:
     """Return the quadratic schedule, its first batches slower: Adam knows no scale yet."""
-    falling = quadratic(steps, initial=RATE)
+    falling = quadratic(config.steps, initial=config.rate)
     return lambda count: falling(count) * jnp.minimum(1.0, (count + 1) / WARM_UP)
 
 
@@ -164,6 +177,7 @@ def _save(
         "batch_size": str(config.batch_size),
         "objective": model.objective,
         "seed": str(config.seed),
+        "start": config.start or "random",
         "training_minutes": f"{curve.seconds / 60:.1f}",
         "parameters": str(sum(p.size for p in jax.tree.leaves(variables["params"]))),
         **{name: f"{value:.6g}" for name, value in metrics.items()},

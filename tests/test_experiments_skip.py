@@ -77,11 +77,26 @@ def test_a_run_cut_short_ends_with_the_same_weights(trained, tmp_path, capsys):
 
 
 def test_the_rate_rises_and_falls():
-    rate = skip._rate(1000)
+    rate = skip._rate(Config(steps=1000, rate=0.002))
     rates = np.array([float(rate(step)) for step in range(1000)])
-    assert rates[0] < skip.RATE / 100
+    assert rates[0] == pytest.approx(0.002 / skip.WARM_UP)
     assert rates.argmax() == skip.WARM_UP - 1
-    assert rates[-1] < skip.RATE / 1000
+    assert rates[-1] < 0.002 / 1000
+
+
+def test_it_starts_from_weights_that_are_there(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "load", lambda name: load(trained[0]))
+    skip.run(tiny(tmp_path, start="mine", steps=1, rate=1e-9))
+    for one, other in zip(
+        *(jax.tree.leaves(load(place).variables) for place in (trained[0], tmp_path)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-8)
+    assert load(tmp_path).card["start"] == "mine"
+
+
+def test_weights_of_another_family_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="start=tem_kernel_w3 is no stem_skip3_clean"):
+        skip.run(tiny(tmp_path, start="tem_kernel_w3"))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ ORDER = (
     ("emd.data.truths",),
     ("emd.zoo",),
     ("emd.checkpoint",),
-    ("emd.fit",),
+    ("emd.fit", "emd.ensemble"),
     ("emd.blindspot_fit",),
     ("emd.training",),
     ("emd.training.schedule", "emd.training.objective", "emd.training.padding"),

@@ -22,6 +22,7 @@ from emd.cli import report as page
 from emd.cli.choice import Choice
 from emd.data import micrograph
 from emd.data.formats import registry
+from emd.ensemble import SUFFIX, ensemble
 from emd.fit import fit
 from emd.restore import Report
 
@@ -40,6 +41,7 @@ class Options(NamedTuple):
       despike: replace isolated hot pixels first.
       scheduler: address of a dask scheduler, for archives; None for this machine.
       report: write a page beside each result.
+      ensemble: of a network, take the mean over the eight symmetries.
     """
 
     model: str
@@ -50,11 +52,13 @@ class Options(NamedTuple):
     despike: bool = False
     scheduler: str | None = None
     report: bool = False
+    ensemble: bool = False
 
     @property
     def shaping(self) -> dict[str, Any]:
         """Those that decide what comes out: not the tile, which changes no more than rounding."""
-        return {"signal": self.signal, "frame": self.frame, "despike": self.despike}
+        asked = {"signal": self.signal, "frame": self.frame, "despike": self.despike}
+        return asked | {"ensemble": True} if self.ensemble else asked
 
 
 class Outcome(NamedTuple):
@@ -159,13 +163,15 @@ class Restorer:
         self._models: dict[str, tuple[Model, str]] = {}
 
     def load(self, name: str) -> tuple[Model, str]:
-        """A model and the fingerprint of its weights.
+        """A model, or its ensemble if asked for, and the fingerprint of its weights.
 
         Raises:
           OSError, ValueError: what `emd.checkpoint.load` raises.
         """
         if name not in self._models:
-            model = checkpoint.load(name, root=self.options.root)
+            single = name.removesuffix(SUFFIX) if self.options.ensemble else name
+            model = checkpoint.load(single, root=self.options.root)
+            model = ensemble(model) if self.options.ensemble else model
             self._models[name] = model, checkpoint.fingerprint(model.variables)
         return self._models[name]
 
