@@ -19,7 +19,6 @@ from jaxtyping import Array, Float
 from emd.checkpoint import Model
 from emd.models.pixelwise import Kernel
 
-
 SUFFIX = "_ensemble"
 """Of the model's name."""
 

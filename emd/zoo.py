@@ -92,13 +92,13 @@ PAPER_MODELS: tuple[ModelConfig, ...] = tuple(
 )
 """The 14 autoencoders, 15 kernels and 16 MLPs."""
 
-_TAUGHT = {"skip": (_SKIP_SIZE,), "autoencoder": (64,), "kernel": (7,), "mlp1": (7,)}
-
 CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
     ModelConfig(family, domain, size, objective="clean")
-    for family, sizes in _TAUGHT.items()
-    for domain in ("tem", "stem")
-    for size in sizes
+    for family, domain, size in (
+        ("skip", "stem", _SKIP_SIZE),
+        ("kernel", "tem", 7),
+        ("mlp1", "tem", 7),
+    )
 )
 """Those that ship beside the paper's, taught with the truth."""
 

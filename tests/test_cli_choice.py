@@ -16,7 +16,7 @@ from emd.cli.ledger import Ledger, stamp
 @pytest.mark.parametrize(
     ("metadata", "model", "words"),
     [
-        ({"mode": "STEM"}, "stem_mlp1_w7", "STEM"),
+        ({"mode": "STEM"}, "stem_skip48_clean", "STEM"),
         ({"mode": "TEM", "kV": 300}, "tem_mlp1_w7", "TEM"),
         ({}, "temstem_mlp1_w7", "does not say"),
         ({"mode": None}, "temstem_mlp1_w7", "does not say"),

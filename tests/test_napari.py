@@ -149,8 +149,8 @@ def test_what_is_no_micrograph_is_refused_in_one_line(layer, line):
 def test_auto_chooses_by_the_metadata():
     stem = image(noisy(9, 9), metadata={"mode": "STEM"})
     ((_, state, _),), notes = layers.denoise(stem, layers.AUTO)
-    assert state["name"] == "grain stem_mlp1_w7"
-    assert notes == ["grain: stem_mlp1_w7, as the file says STEM"]
+    assert state["name"] == "grain stem_skip48_clean"
+    assert notes == ["grain: stem_skip48_clean, as the file says STEM"]
     ((_, state, _),), _ = layers.denoise(image(noisy(9, 9)), layers.AUTO)
     assert state["name"] == "grain temstem_mlp1_w7"
     with pytest.raises(ValueError, match="grain: pixels are measured in 1/nm"):

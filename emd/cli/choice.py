@@ -11,7 +11,7 @@ PER_FILE = (AUTO, FIT)
 """What stands for a model that each file decides on."""
 
 _MODELS = {
-    "STEM": ("stem_mlp1_w7", "the file says STEM"),
+    "STEM": ("stem_skip48_clean", "the file says STEM"),
     "TEM": ("tem_mlp1_w7", "the file says TEM"),
 }
 _OTHERWISE = ("temstem_mlp1_w7", "the file does not say whether TEM or STEM")

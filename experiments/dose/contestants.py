@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from emd import checkpoint, zoo
 from emd.blindspot_fit import improved
+from emd.ensemble import SUFFIX, ensemble
 from emd.fit import fit
 from emd.restore import denoise
 from experiments.benchmark import table
@@ -64,7 +65,9 @@ class Contestant(NamedTuple):
 def names(root: str | None) -> list[str]:
     """Return the names of all contestants; models are those of a folder, or those shipped."""
     plain = [name for r in rivals.RIVALS for name in (r.name, r.name + DEFAULTS)]
-    return [RAW, *plain, FIT, PERCEPTRON, *checkpoint.available(root=root)]
+    models = checkpoint.available(root=root)
+    ensembles = [name + SUFFIX for name in models if zoo.find(name).family == "skip"]
+    return [RAW, *plain, FIT, PERCEPTRON, *models, *ensembles]
 
 
 def everyone(root: str | None, only: str | None) -> list[Contestant]:
@@ -96,11 +99,12 @@ def named(name: str, root: str | None) -> Contestant:
         if name == rival.name + DEFAULTS:
             stamp = _digest(rival.name)
             return Contestant(name, DEFAULT, stamp, functools.partial(_plain, rival))
-    model = checkpoint.load(name, root=root)
+    single = name.removesuffix(SUFFIX)
+    model = checkpoint.load(single, root=root)
+    model = model if name == single else ensemble(model)
     prepare = functools.partial(_learned, model)
-    return Contestant(
-        name, OURS, checkpoint.fingerprint(model.variables), prepare, zoo.find(name).domain
-    )
+    stamp = checkpoint.fingerprint(model.variables)
+    return Contestant(name, OURS, stamp, prepare, zoo.find(single).domain)
 
 
 def _source(function: Callable[..., object]) -> str:
