@@ -133,8 +133,9 @@ class Restorer:
     def __repr__(self) -> str:
         """What the model is, in one line."""
         config = self.model.config
-        kind = _NETWORKS[config.family].format(config.size)
-        if config.family in _KINDS:
+        if config.family in _NETWORKS:
+            kind = _NETWORKS[config.family].format(config.size)
+        else:
             kind = f"{config.size}x{config.size} {_KINDS[config.family]}"
         weights = fingerprint(self.model.variables)
         return f"<{config.name}: {kind}; reach {self.reach_px} px; weights {weights}>"

@@ -46,7 +46,10 @@ def _facts(card: dict[str, str]) -> str:
     taught = f", taught by {card['teacher']}" if "teacher" in card else ""
     batches, full = card.get("batches", "?"), card.get("full_schedule", "?")
     trained = f"Trained for {batches} of {full} batches{taught}."
-    score = f" Squared error on held-out crops {card.get('validation_mse', '?')}"
+    if "validation_mse" not in card:
+        gain = float(card["validation_gain_db"])
+        return f"{trained} On held-out crops the squared error falls by {gain:.1f} dB."
+    score = f" Squared error on held-out crops {card['validation_mse']}"
     against = f", of no change {card['identity_mse']}" if "identity_mse" in card else ""
     return f"{trained}{score}{against}."
 
