@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from emd import checkpoint, zoo
 from emd.data import crops
@@ -28,7 +27,7 @@ from emd.training import autoencoder as training
 from emd.training import devices, loss, objective
 from experiments import autoencoder_card as cards
 from experiments import config as configs
-from experiments import curves, held_out, interrupts, linear_code, provenance, training_data
+from experiments import curves, fitting, held_out, linear_code, provenance, training_data
 from experiments.autoencoder_card import PAPER_BATCH as PAPER_BATCH
 
 SETTLE_BATCHES = 200
@@ -105,7 +104,17 @@ def run(config: Config) -> dict[str, float]:
     also = {"data": data.facts["data_hash"]}
     devices.from_first(lambda: configs.keep(config, folder, free=FREE, also=also))
     curve = curves.Curve(folder / "learning_curve.csv")
-    state = _train(config, step, state, on_device, folder, curve, deadline)
+    state = fitting.fit(
+        step,
+        state,
+        on_device,
+        steps=config.steps,
+        folder=folder,
+        checkpoint_every=config.checkpoint_every,
+        curve=curve,
+        deadline=deadline,
+        runner=training.run,
+    )
     if int(state.step) < config.steps:
         return {}
 
@@ -184,47 +193,6 @@ def _weights(config: Config) -> dict[str, Any]:
             f"such as {config.dataset}_latent{config.latent}, or another --latent"
         )
     return model.variables
-
-
-def _train(
-    config: Config,
-    step: training.Step,
-    state: training.TrainState,
-    on_device: Any,
-    folder: Path,
-    curve: curves.Curve,
-    deadline: float | None,
-) -> training.TrainState:
-    """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
-    began, shows = time.monotonic(), devices.is_first()
-    bar = tqdm(
-        total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True, disable=not shows
-    )
-    with bar, interrupts.noted() as is_interrupted:
-        fitting = training.fit(
-            step,
-            state,
-            on_device,
-            steps=config.steps,
-            folder=folder,
-            checkpoint_every=config.checkpoint_every,
-            deadline=deadline,
-            stop=is_interrupted,
-            runner=training.run,
-        )
-        for now, losses, first in fitting:
-            state = now
-            if len(losses) and shows:
-                curve.append(first, losses, time.monotonic() - began)
-                bar.set_postfix(mse=f"{losses.mean():.4f}", refresh=False)
-            bar.update(first - 1 + len(losses) - bar.n)
-    interrupted = devices.gathered(is_interrupted()).any()
-    if shows and (interrupted or int(state.step) < config.steps):
-        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
-    if interrupted:
-        # for the caller too: whoever trains many models must not go on with the next
-        raise KeyboardInterrupt
-    return state
 
 
 def _measure(

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from emd import checkpoint
 from emd.codec import weights
@@ -29,7 +28,7 @@ from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
 from emd.training import rate_aware
 from experiments import config as configs
-from experiments import curves, interrupts, latent_contexts, provenance, training_data
+from experiments import curves, fitting, latent_contexts, provenance, training_data
 
 SIMULATED_COUNT = 200
 SIMULATED_SIDE_PX = 256
@@ -87,7 +86,6 @@ def run(config: Config) -> dict[str, float]:
     curve = curves.Curve(folder / "learning_curve.csv", ("log_cost",))
     state = _train(config, start, data, units, folder, curve, deadline)
     if int(state.step) < config.steps:
-        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
         return {}
     return _finish(config, start, state, data, units, curve)
 
@@ -140,7 +138,7 @@ def _train(
     curve: curves.Curve,
     deadline: float | None,
 ) -> training.TrainState:
-    """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
+    """Return the state where training ended or was stopped."""
     store = make_store(data.images, start.config.domain, config.simulated_share)
     optimiser = rate_aware.make_optimiser(config.steps, rate=config.learning_rate)
     step = rate_aware.make_step(
@@ -153,28 +151,18 @@ def _train(
         slope=config.slope,
     )
     state = rate_aware.init_state(start.variables, start.config.size, optimiser)
-    began = time.monotonic()
-    bar = tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True)
-    with bar, interrupts.noted() as is_interrupted:
-        fitting = training.fit(
-            step,
-            state,
-            store,
-            steps=config.steps,
-            folder=folder,
-            checkpoint_every=config.checkpoint_every,
-            deadline=deadline,
-            stop=is_interrupted,
-        )
-        for now, losses, first in fitting:
-            state = now
-            if len(losses):
-                curve.append(first, losses, time.monotonic() - began)
-                bar.set_postfix(log_cost=f"{losses.mean():.4f}", refresh=False)
-            bar.update(first - 1 + len(losses) - bar.n)
-    if is_interrupted():
-        raise KeyboardInterrupt
-    return state
+    return fitting.fit(
+        step,
+        state,
+        store,
+        steps=config.steps,
+        folder=folder,
+        checkpoint_every=config.checkpoint_every,
+        curve=curve,
+        deadline=deadline,
+        runner=training.run,
+        loss_name="log_cost",
+    )
 
 
 def measure(

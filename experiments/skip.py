@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from emd import checkpoint, zoo
 from emd.data import crops, truths
@@ -26,7 +25,7 @@ from emd.training import autoencoder as training
 from emd.training import loss, objective
 from emd.training.schedule import quadratic
 from experiments import config as configs
-from experiments import curves, held_out, interrupts, provenance, training_data
+from experiments import curves, fitting, held_out, provenance, training_data
 
 SIDE_PX = 128
 """Of a training crop: the lowest level sees 8 places a side."""
@@ -100,7 +99,7 @@ def _train(
     curve: curves.Curve,
     deadline: float | None,
 ) -> training.TrainState:
-    """Return the state where training ended or was stopped, with a bar and a curve as it goes."""
+    """Return the state where training ended or was stopped."""
     module = zoo.make_module(model)
     optimiser = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(_rate(config)))
     state = training.init_state(jax.random.key(config.seed), module, optimiser)
@@ -115,30 +114,17 @@ def _train(
         objective=objective.DRAWS[config.objective],
         loss=loss.remaining,
     )
-    began = time.monotonic()
-    bar = tqdm(total=config.steps, unit="batch", mininterval=1, dynamic_ncols=True)
-    with bar, interrupts.noted() as is_interrupted:
-        fitting = training.fit(
-            step,
-            state,
-            data.training,
-            steps=config.steps,
-            folder=folder,
-            checkpoint_every=config.checkpoint_every,
-            deadline=deadline,
-            stop=is_interrupted,
-            runner=training.run_singly if jax.default_backend() == "cpu" else training.run,
-        )
-        for now, losses, first in fitting:
-            state = now
-            if len(losses):
-                curve.append(first, losses, time.monotonic() - began)
-            bar.update(first - 1 + len(losses) - bar.n)
-    if int(state.step) < config.steps:
-        print(f"stopped at batch {int(state.step)} of {config.steps}: the same command goes on")
-    if is_interrupted():
-        raise KeyboardInterrupt
-    return state
+    return fitting.fit(
+        step,
+        state,
+        data.training,
+        steps=config.steps,
+        folder=folder,
+        checkpoint_every=config.checkpoint_every,
+        curve=curve,
+        deadline=deadline,
+        runner=training.run_singly if jax.default_backend() == "cpu" else training.run,
+    )
 
 
 def _measure(model: zoo.ModelConfig, variables: Any, truth: truths.Truths) -> dict[str, float]:
