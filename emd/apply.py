@@ -23,15 +23,8 @@ from emd.memory import free_bytes
 from emd.models.autoencoder import STRIDE
 from emd.models.folded import LINE_PX, Folded, apply_folded
 from emd.models.pixelwise import MLP, Kernel, fold
-from emd.models.skip import Skip
 from emd.threads import cores
 from emd.tiling import Tile, Tiling, gather, make_tiling, paste, stacked, stream
-
-_HOST_SIDES = (128, 512)  # on CPU: wider ones take more memory and no less time
-# the same for a halo of 128 px, which narrow tiles would spend most of their time on
-_SKIP_SIDES = (256, 2048)
-_NETWORK_BYTES = 2**11  # of maps for each pixel of a tile, with a margin
-_SKIP_BYTES = 2**7
 
 
 def on_host() -> bool:
@@ -89,17 +82,15 @@ def network(model: Model, method: str, margin: int, *, beside: int = 0) -> Engin
 def _network_tile(module: Any, beside: int) -> tuple[tuple[int, int], int]:
     """The tile whose maps fit the device, and how many at once."""
     workers = 2  # one fills the gaps of the other
-    is_skip = isinstance(getattr(module, "network", module), Skip)
-    sides, a_pixel = (_SKIP_SIDES, _SKIP_BYTES) if is_skip else (_HOST_SIDES, _NETWORK_BYTES)
     if on_host():
         free = max(0, free_bytes() - beside)
-        side = int((free / 2 / workers / a_pixel) ** 0.5)
-        side = min(max(side, sides[0]), sides[1])
+        side = int((free / 2 / workers / module.map_bytes) ** 0.5)
+        side = min(max(side, module.tiles_px[0]), module.tiles_px[1])
     else:
         chosen = getattr(jax.config, "jax_default_device", None)
         device = chosen if isinstance(chosen, jax.Device) else jax.devices()[0]
         free = (device.memory_stats() or {}).get("bytes_limit", 2**33)
-        side = int((free / 8 / a_pixel) ** 0.5)
+        side = int((free / 8 / module.map_bytes) ** 0.5)
         side = min(max(side, 256), 2048)
     return (side, side), workers
 

@@ -109,7 +109,8 @@ def _untrained(
         level = line if line < _CHANCE * level else level
         slope = level / above / scale.mean
     level /= scale.mean**2
-    sides = [_features(module.width, x, level, sign) for sign in (1, -1)]
+    covariance = autocovariance(x, module.width - 1)
+    sides = [_features(module.width, covariance, level, sign) for sign in (1, -1)]
     probe = jnp.zeros((1, module.width, module.width))
     params = module.init(jax.random.key(0), probe)["params"]
     noise = np.array([level, slope, _LEAST_NOISE * level])
@@ -131,7 +132,7 @@ def _linear(width: int, kernel: Fit) -> Float[np.ndarray, " p"]:
 
 
 def _features(
-    width: int, x: Float[np.ndarray, "h w"], noise: float, sign: int
+    width: int, covariance: Float[np.ndarray, "lags lags"], noise: float, sign: int
 ) -> tuple[Float[np.ndarray, "p f"], Float[np.ndarray, " f"]]:
     """Weights of sums (sign 1) or differences (-1) of pairs, and the noise in what they make.
 
@@ -139,7 +140,6 @@ def _features(
     far ones faded; then the pairs in the middle one by one.
     """
     half = width // 2
-    covariance = autocovariance(x, width - 1)
     places = np.stack(np.divmod(np.arange(width**2 // 2), width)) - half
     apart = places[:, :, None] - places[:, None, :] + width - 1
     across = places[:, :, None] + places[:, None, :] + width - 1

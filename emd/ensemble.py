@@ -38,6 +38,17 @@ class Ensemble(nn.Module):
         """What tiles need around them."""
         return int(self.network.halo_px)
 
+    @property
+    def tiles_px(self) -> tuple[int, int]:
+        """The narrowest and the widest tile on a CPU."""
+        least, most = self.network.tiles_px
+        return int(least), int(most)
+
+    @property
+    def map_bytes(self) -> int:
+        """What the maps of a tile take, for each pixel."""
+        return int(self.network.map_bytes)
+
     def __call__(self, x: Float[Array, "n h w"], *, margin: int = 0) -> Float[Array, "n h2 w2"]:
         """Return the mean of the restored images, turned back, less ``margin`` cells a side."""
         total: Any = 0.0

@@ -20,6 +20,7 @@ from jaxtyping import Float, Shaped
 
 from emd.blocks import Blocks, Points, flattest, sample
 from emd.data.pixels import bands
+from emd.data.suspicions import MANY, is_cut_off, percent
 
 _MIN_BLOCKS = 16
 _SMALL_PX = 32 * 32
@@ -30,10 +31,8 @@ _CORRELATION_ERRORS = 4.0
 _CORRELATED = 0.05  # white noise on simulated scenes stays within it, up to 100 electrons a pixel
 _TOO_DARK = 0.1  # share of the blocks that may lie below the offset
 _NO_NOISE = 1e-12  # of the squared range: less than float32 resolves
-_MANY = 0.001  # share of the pixels: fewer change no mean
 _BESIDE = 5.0  # standard errors
 _TOO_CROOKED = 0.4  # share of the points that may lie beside the line
-_FEW, _CROWD = 8, 3  # pixels at the highest value, and how many times those at the next
 
 
 class Noise(NamedTuple):
@@ -123,8 +122,7 @@ def measure(pixels: Shaped[np.ndarray, "h w"]) -> Sums:
     if level is None:
         return Sums(0, 0.0, 0.0, 0.0, 0.0)
     (high, crowd), *others = sorted(tops.items(), reverse=True)
-    # A tail thins out; where it was cut off, its pixels crowd at the end.
-    is_cut = bool(others) and crowd > _FEW and crowd > _CROWD * others[0][1]
+    is_cut = bool(others) and is_cut_off(crowd, others[0][1])
     return Sums(finite, low, high, level + above / finite, crowd / finite if is_cut else 0.0)
 
 
@@ -148,9 +146,9 @@ def estimate(pixels: Shaped[np.ndarray, "h w"], *, black: float | None = None) -
     if sums.low == sums.high:
         return Noise(std=0.0, warnings=("all pixels are equal: no noise to measure",))
     warnings = []
-    if sums.saturated > _MANY:
+    if sums.saturated > MANY:
         warnings.append(
-            f"{_percent(sums.saturated)} of the pixels are saturated: mean and dose are too low"
+            f"{percent(sums.saturated)} of the pixels are saturated: mean and dose are too low"
         )
     blocks = sample(pixels, sums.high if sums.saturated else None)
     if len(blocks.mean) < _MIN_BLOCKS:
@@ -251,7 +249,3 @@ def _fit(points: Points, centre: float) -> _Line | None:
     covariance = scatter**2 * inverse * np.outer(unit, unit)
     beside = np.mean(np.abs(misfit) > _BESIDE * points.misfit)
     return _Line(float(slope), float(level), covariance, float(beside))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"

@@ -93,7 +93,7 @@ def test_untrained_it_predicts_what_the_kernel_predicts(exposure, kernel):
 
 def test_features_have_variance_one_and_say_their_noise():
     x = np.random.default_rng(1).normal(0, 0.5, (200, 210))
-    weights, noise = blindspot_fit._features(9, x, 0.25, -1)
+    weights, noise = blindspot_fit._features(9, fit.autocovariance(x, 8), 0.25, -1)
     found = np.stack(
         [
             x[i : i + 190, j : j + 200] - x[8 - i : 198 - i, 8 - j : 208 - j]

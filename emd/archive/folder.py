@@ -72,7 +72,7 @@ def begun(
     if part.exists():
         settings = _resumed(part, identity)
     else:
-        if tile_px is None and model.config.family in ("autoencoder", "skip"):
+        if tile_px is None and hasattr(model.module, "tiles_px"):
             # by free memory: a run that goes on is to give the same bytes
             tile_px = restoring(model).tile[0]
         settings = {"tile_px": tile_px, "unit_px": UNIT_PX, "whole_px": WHOLE_PX}

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int, Shaped
 
 _SAMPLE_PX = 2**16  # up to four times as many pixels are looked at, evenly spaced
 _LEAST_PX = 1024  # fewer say nothing of shares
-_MANY = 0.001  # share of the pixels: fewer change no mean
+MANY = 0.001
+"""Share of the pixels; fewer change no mean."""
 _FEW, _CROWD = 8, 3  # pixels at the highest value, and how many times those at the next
 _LEVELS = 256
 _LEAST_LEVELS = 24  # fewer, and a histogram has no shape
@@ -74,10 +75,10 @@ def _negative(sample: Shaped[np.ndarray, " n"], low: float) -> Suspicion | None:
     if low >= 0:
         return None
     share = float(np.mean(sample < 0))
-    if share <= _MANY or (sample.dtype.kind == "f" and not _is_whole(sample)):
+    if share <= MANY or (sample.dtype.kind == "f" and not _is_whole(sample)):
         return None
     text = (
-        f"{_percent(share)} of the counts are negative: 0 is not the black level, so doses and "
+        f"{percent(share)} of the counts are negative: 0 is not the black level, so doses and "
         "ratios of intensities are wrong by that offset; the restoration keeps it"
     )
     return Suspicion("negative", text)
@@ -113,7 +114,7 @@ def _shape(histogram: Int[np.ndarray, " n"], low: float, high: float) -> str:
     if len(middle) >= _LEAST_LEVELS:
         empty = float(np.mean(middle == 0))
         if empty > _GAPS:
-            return f"with {_percent(empty)} of the levels between others empty"
+            return f"with {percent(empty)} of the levels between others empty"
         around = (middle[:-2] + middle[2:]) / 2
         # what chance alone makes of so many pixels a level does not count
         rough = np.abs(middle[1:-1] - around).mean() - np.sqrt(middle).mean()
@@ -127,16 +128,25 @@ def _shape(histogram: Int[np.ndarray, " n"], low: float, high: float) -> str:
 def _saturated(sample: Shaped[np.ndarray, " n"], high: float) -> Suspicion | None:
     is_top = sample == high
     crowd, below = int(np.count_nonzero(is_top)), sample[~is_top]
-    if crowd <= max(_FEW, _MANY * sample.size) or not below.size:
+    if crowd <= MANY * sample.size or not below.size:
         return None
-    if crowd <= _CROWD * int(np.count_nonzero(below == below.max())):
+    if not is_cut_off(crowd, int(np.count_nonzero(below == below.max()))):
         return None
     text = (
-        f"{_percent(crowd / sample.size)} saturated, at {high:g}: the mean and bright columns are "
+        f"{percent(crowd / sample.size)} saturated, at {high:g}: the mean and bright columns are "
         "too low after restoration"
     )
     return Suspicion("saturated", text)
 
 
-def _percent(share: float) -> str:
+def is_cut_off(crowd: int, beside: int) -> bool:
+    """Whether pixels crowd at the highest value, by their number and that of those at the next.
+
+    A tail thins out; where it was cut off, its pixels crowd at the end.
+    """
+    return crowd > _FEW and crowd > _CROWD * beside
+
+
+def percent(share: float) -> str:
+    """A share of the pixels in words."""
     return f"{100 * share:.2g} %"

@@ -91,6 +91,8 @@ class Autoencoder(nn.Module):
 
     cell_px: ClassVar[int] = STRIDE
     halo_px: ClassVar[int] = -(-REACH_PX // STRIDE) * STRIDE
+    tiles_px: ClassVar[tuple[int, int]] = (128, 512)  # wider ones take no less time on a CPU
+    map_bytes: ClassVar[int] = 2**11  # for each pixel of a tile, with a margin
 
     def setup(self) -> None:
         """Build the two halves."""

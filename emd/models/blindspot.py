@@ -15,6 +15,7 @@ fitted to one image in seconds.
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,9 @@ class BlindSpot(nn.Module):
 
     width: int = WIDTH_PX
 
-    cell_px = 1
+    cell_px: ClassVar[int] = 1
+    tiles_px: ClassVar[tuple[int, int]] = (128, 512)
+    map_bytes: ClassVar[int] = 2**11
 
     def __post_init__(self) -> None:  # noqa: D105
         if self.width % 2 == 0 or self.width < INNER_PX:

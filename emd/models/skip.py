@@ -37,6 +37,8 @@ class Skip(nn.Module):
 
     cell_px: ClassVar[int] = 16
     halo_px: ClassVar[int] = 128  # a cell's pixels reach up to 124 px beyond it
+    tiles_px: ClassVar[tuple[int, int]] = (256, 2048)  # narrow ones would be mostly halo
+    map_bytes: ClassVar[int] = 2**7
 
     @nn.compact
     def __call__(
