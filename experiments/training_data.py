@@ -75,8 +75,7 @@ def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> Train
         ValueError: unknown dataset; a share outside [0, 1]; no usable micrograph.
         FileNotFoundError: the folder is missing or empty.
     """
-    if not 0 <= simulated_share <= 1:
-        raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
+    _check_share(simulated_share)
     domains = crops.domains_of(dataset)
     real: list[crops.Image] = []
     made: list[crops.Image] = []
@@ -96,18 +95,12 @@ def prepare(dataset: str, data_dir: str | None, simulated_share: float) -> Train
             f"{data_dir}: every source is a single field, so none can be held out to validate on: "
             "add a second micrograph, or give --simulated_share above 0"
         )
-    held_real = [i for i in held if not i.source.endswith(crops.SIMULATED)]
+    held_real = [i for i in held if not truths.is_simulated(i)]
     own, whole = crops.held_out_crops(held_real or held)
-    fields = {image.field for image in images if not image.source.endswith(crops.SIMULATED)}
     facts = {
-        "dataset": dataset,
-        "real_frames": str(len(images) - sum(i.source.endswith(crops.SIMULATED) for i in images)),
-        "real_fields": str(len(fields)),
-        "real_sources": ", ".join(sorted({i.source for i in real})) or "none",
-        "simulated_micrographs": str(sum(i.source.endswith(crops.SIMULATED) for i in images)),
-        "simulated_share": f"{simulated_share if real else 1:g}",
+        **_facts(dataset, real, images, simulated_share),
+        "real_fields": str(len({i.field for i in images if not truths.is_simulated(i)})),
         "held_out_crops": f"{len(own)} {'real' if held_real else 'simulated'}",
-        "data_hash": fingerprint(images),
     }
     return TrainingData(images, own, whole, facts)
 
@@ -129,8 +122,7 @@ def prepare_truths(
         ValueError: unknown dataset; a share outside [0, 1]; an objective that needs no truth.
         FileNotFoundError: the folder is missing or empty.
     """
-    if not 0 <= simulated_share <= 1:
-        raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
+    _check_share(simulated_share)
     if objective not in _REAL:
         raise ValueError(f"objective {objective!r} has no truths: use one of {', '.join(_REAL)}")
     choose, virtue, pack = _REAL[objective]
@@ -144,18 +136,31 @@ def prepare_truths(
     key = jax.random.key(SIMULATION_SEED)
     made = truths.simulated(key, dataset, count=count, side_px=SIMULATED_SIDE_PX)
     images, held = crops.split(real + made)
-    facts = {
-        "dataset": dataset,
-        "real_frames": str(sum(not i.source.endswith(crops.SIMULATED) for i in images)),
-        "real_sources": ", ".join(sorted({i.source for i in real})) or "none",
-        "simulated_micrographs": str(sum(i.source.endswith(crops.SIMULATED) for i in images)),
-        "simulated_share": f"{simulated_share if real else 1:g}",
-        "data_hash": fingerprint(images),
-    }
     if objective != "clean":
         held = [image for image in held if truths.is_simulated(image)]
     training = pack(images, simulated_share=simulated_share)
+    facts = _facts(dataset, real, images, simulated_share)
     return TruthData(training, truths.pack(held, simulated_share=simulated_share), facts)
+
+
+def _check_share(simulated_share: float) -> None:
+    if not 0 <= simulated_share <= 1:
+        raise ValueError(f"simulated_share {simulated_share}: give a fraction from 0 to 1")
+
+
+def _facts(
+    dataset: str, real: list[crops.Image], images: list[crops.Image], simulated_share: float
+) -> dict[str, str]:
+    """What a card says of the images that a model was trained on; `real` with those held out."""
+    made = sum(map(truths.is_simulated, images))
+    return {
+        "dataset": dataset,
+        "real_frames": str(len(images) - made),
+        "real_sources": ", ".join(sorted({i.source for i in real})) or "none",
+        "simulated_micrographs": str(made),
+        "simulated_share": f"{simulated_share if real else 1:g}",
+        "data_hash": fingerprint(images),
+    }
 
 
 def fingerprint(images: list[crops.Image]) -> str:
