@@ -23,13 +23,16 @@ FULL_SCHEDULE = {
 }  # fmt: skip
 """Batches of the paper's training schedule (sections 2.2 and 3.2), and of networks with skips."""
 
-OBJECTIVES = ("reproduce", "clean", "thin")
+COLUMNS = "columns"
+"""The objective that only lattices in STEM have."""
+OBJECTIVES = ("reproduce", "clean", "thin", COLUMNS)
 """What models learn, the paper's first."""
 TASKS = (
     "give micrographs back as they are, as the paper's models; without the noise that is added to "
-    "clean ones; or from a part of their electrons tell the others"
+    "clean ones; from a part of their electrons tell the others; or `clean` of simulated atom "
+    "columns alone"
 )
-"""The three in words."""
+"""The four in words."""
 
 TEACHER_LATENT = 16
 """Latent depth of the autoencoders that kernels and MLPs are distilled from (section 3)."""

@@ -20,6 +20,11 @@ _TASKS = {
         "It learnt from noisy micrographs alone, simulated and real: from a random part of their "
         "electrons it tells the others; the paper's learn to reproduce what they see.\n\n"
     ),
+    "columns": (
+        "It learnt to give the expected counts of simulated atom columns back from what a detector "
+        "makes of {low:g} to {high:g} electrons a pixel, and knows nothing else; the paper's learn "
+        "to reproduce what they see.\n\n"
+    ),
 }
 
 

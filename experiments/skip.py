@@ -1,8 +1,8 @@
 """Train a network with skip connections: `python -m experiments.skip --dataset=stem`.
 
 It learns to give noise-free micrographs back, from simulated ones and, with `--data_dir`, real ones
-of high counts, to which noise is added: `stem_skip48_clean`. On 2 CPU cores a batch takes about
-0.1 s. Stopped at any point, the same command goes on from the last checkpoint. The model lands in
+of high counts, to which noise is added: `stem_skip48_clean`; with `--objective=columns` from
+simulated atom columns alone: `stem_skip48_columns`. On 2 CPU cores a batch takes about 0.1 s. Stopped at any point, the same command goes on from the last checkpoint. The model lands in
 `<workdir>/<name>/`, its training state in `<workdir>/state/`.
 """
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax import contrib
 
 from emd import checkpoint, zoo
 from emd.data import crops, truths
@@ -52,7 +53,7 @@ class Config:
     objective: str = configs.option("clean", zoo.TASKS, choices=zoo.OBJECTIVES[1:])
     steps: int = configs.option(60_000, "batches of the whole schedule")
     batch_size: int = configs.option(16, "crops a batch")
-    rate: float = configs.option(0.003, "Adam's learning rate at the start of the schedule")
+    rate: float = configs.option(0.01, "Muon's learning rate at the start of the schedule")
     start: str | None = configs.option(
         None, "network of this family whose weights to start from; random ones without it"
     )
@@ -101,7 +102,7 @@ def _train(
 ) -> training.TrainState:
     """Return the state where training ended or was stopped."""
     module = zoo.make_module(model)
-    optimiser = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(_rate(config)))
+    optimiser = make_optimiser(_rate(config))
     state = training.init_state(jax.random.key(config.seed), module, optimiser)
     if config.start is not None:
         state = state._replace(params=_weights(config.start, model))
@@ -142,8 +143,32 @@ def _weights(name: str, model: zoo.ModelConfig) -> Any:
     return jax.tree.map(jnp.array, found.variables["params"])
 
 
+def make_optimiser(rate: optax.Schedule) -> optax.GradientTransformation:
+    """Return Muon, which learns from fewer batches than Adam.
+
+    All weights are matrices, from what a place sees to what it makes of it. The scale makes its
+    steps as long as Adam's usually are.
+
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); Liu et
+    al., "Muon is scalable for LLM training" (arXiv:2502.16982), for the scale.
+    """
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(
+            lambda weights: contrib.MuonDimensionNumbers(
+                tuple(range(weights.ndim - 1)), (weights.ndim - 1,)
+            ),
+            params,
+        )
+
+    return optax.chain(
+        optax.clip_by_global_norm(CLIP),
+        contrib.muon(rate, muon_weight_dimension_numbers=matrices, consistent_rms=0.2),
+    )
+
+
 def _rate(config: Config) -> optax.Schedule:
-    """Return the quadratic schedule, its first batches slower: Adam knows no scale yet."""
+    """Return the quadratic schedule, its first batches slower: the momentum is not one yet."""
     falling = quadratic(config.steps, initial=config.rate)
     return lambda count: falling(count) * jnp.minimum(1.0, (count + 1) / WARM_UP)
 

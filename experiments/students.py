@@ -21,6 +21,8 @@ _LESSONS = {
     "counts, where the paper's are distilled from an autoencoder",
     "thin": "taught by noisy micrographs alone, simulated and real, to tell from a random part of "
     "their electrons the others, where the paper's are distilled from an autoencoder",
+    "columns": "taught to take added noise away from simulated atom columns, where the paper's are "
+    "distilled from an autoencoder",
 }
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from emd import zoo
 from emd.data import crops, truths
 
 SIMULATED_COUNT = 300
@@ -115,16 +116,20 @@ def prepare_truths(
     """Return what an objective learns from: ``count`` simulated truths of each domain, and real.
 
     Of the real ones `clean` takes those of high counts, see `emd.data.truths.HIGH_COUNT`, and
-    `thin` those that tell of their electrons, see `emd.data.truths.counted`; only truths are
-    validated on.
+    `thin` those that tell of their electrons, see `emd.data.truths.counted`; `columns` takes none.
+    Only truths are validated on.
 
     Raises:
-        ValueError: unknown dataset; a share outside [0, 1]; an objective that needs no truth.
+        ValueError: unknown dataset; a share outside [0, 1]; an objective that needs no truth, or
+            `columns` of another dataset than stem.
         FileNotFoundError: the folder is missing or empty.
     """
     _check_share(simulated_share)
+    if objective == zoo.COLUMNS:
+        return _columns(dataset, count)
     if objective not in _REAL:
-        raise ValueError(f"objective {objective!r} has no truths: use one of {', '.join(_REAL)}")
+        known = ", ".join((*_REAL, zoo.COLUMNS))
+        raise ValueError(f"objective {objective!r} has no truths: use one of {known}")
     choose, virtue, pack = _REAL[objective]
     real: list[crops.Image] = []
     if data_dir is None:
@@ -141,6 +146,18 @@ def prepare_truths(
     training = pack(images, simulated_share=simulated_share)
     facts = _facts(dataset, real, images, simulated_share)
     return TruthData(training, truths.pack(held, simulated_share=simulated_share), facts)
+
+
+def _columns(dataset: str, count: int) -> TruthData:
+    """Return what the objective of that name learns from."""
+    if dataset != "stem":
+        raise ValueError(f"dataset {dataset!r} has no simulated columns alone: use stem")
+    print("simulated atom columns alone: no real micrograph is used")
+    key = jax.random.key(SIMULATION_SEED)
+    made = truths.columns(key, count=count, side_px=SIMULATED_SIDE_PX)
+    images, held = crops.split(made)
+    training, held_out = (truths.pack(each, simulated_share=1.0) for each in (images, held))
+    return TruthData(training, held_out, _facts(dataset, [], images, 1.0))
 
 
 def _check_share(simulated_share: float) -> None:

@@ -6,7 +6,7 @@ stores micrographs, but from zero counts up, since the noise of electrons grows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -43,11 +43,13 @@ class Counted(NamedTuple):
     is_counted: Bool[Array, " i"]
 
 
-@partial(jax.jit, static_argnames="side_px")
-def _lattice(key: Key[Array, ""], side_px: int) -> Float[Array, "h w"]:
+@partial(jax.jit, static_argnames=("side_px", "kind"))
+def _lattice(
+    key: Key[Array, ""], side_px: int, kind: Callable[..., haadf.Lattice] = haadf.drawn
+) -> Float[Array, "h w"]:
     lattice_key, field_key = jax.random.split(key)
     cells = haadf.most_cells(side_px)
-    return haadf.draw(field_key, haadf.drawn(lattice_key), side_px=side_px, cells=cells).clean
+    return haadf.draw(field_key, kind(lattice_key), side_px=side_px, cells=cells).clean
 
 
 def simulated(key: Key[Array, ""], dataset: str, *, count: int, side_px: int) -> list[crops.Image]:
@@ -76,6 +78,15 @@ def simulated(key: Key[Array, ""], dataset: str, *, count: int, side_px: int) ->
             for i, c in enumerate(clean)
         ]
     return images
+
+
+def columns(key: Key[Array, ""], *, count: int, side_px: int) -> list[crops.Image]:
+    """Return ``count`` noise-free lattices of atom columns, as `haadf.sampled_alike` draws them."""
+    return [
+        crops.Image(to_stored(np.asarray(clean)), f"stem-{i}", f"stem/{crops.SIMULATED}", "stem")
+        for i in range(count)
+        for clean in [_lattice(jax.random.fold_in(key, i), side_px, haadf.sampled_alike)]
+    ]
 
 
 def to_stored(clean: Float[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:

@@ -100,7 +100,12 @@ def thin(key: Key[Array, ""], data: truths.Counted, *, batch: int, side: int) ->
     return Pair(normalise(part, scale), normalise((counts - part) * p / (1 - p), scale))
 
 
-DRAWS: dict[str, Objective] = {"reproduce": reproduce, "clean": clean, "thin": thin}
+DRAWS: dict[str, Objective] = {
+    "reproduce": reproduce,
+    "clean": clean,
+    "thin": thin,
+    "columns": clean,
+}
 """The objectives by the names that `emd.zoo.OBJECTIVES` gives them."""
 
 
