@@ -96,11 +96,12 @@ PAPER_MODELS: tuple[ModelConfig, ...] = tuple(
 """The 14 autoencoders, 15 kernels and 16 MLPs."""
 
 CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
-    ModelConfig(family, domain, size, objective="clean")
-    for family, domain, size in (
-        ("skip", "stem", _SKIP_SIZE),
-        ("kernel", "tem", 7),
-        ("mlp1", "tem", 7),
+    ModelConfig(family, domain, size, objective=objective)
+    for family, domain, size, objective in (
+        ("skip", "stem", _SKIP_SIZE, "clean"),
+        ("skip", "stem", _SKIP_SIZE, COLUMNS),
+        ("kernel", "tem", 7, "clean"),
+        ("mlp1", "tem", 7, "clean"),
     )
 )
 """Those that ship beside the paper's, taught with the truth."""
@@ -142,6 +143,7 @@ KNOWN: dict[str, ModelConfig] = MODELS | {
             if objective != OBJECTIVES[0]
         ),
     )
+    if objective != COLUMNS or config.domain == "stem"
 }
 """Every model that can be trained and loaded: any of the paper's in any domain and objective."""
 
@@ -169,7 +171,7 @@ def find_autoencoder(dataset: str, latent: int, objective: str = OBJECTIVES[0]) 
     depths = _SIZES["autoencoder"]["temstem"]
     if latent not in depths:
         raise ValueError(f"unknown latent depth {latent}: use one of {', '.join(map(str, depths))}")
-    check_objective(objective)
+    check_objective(objective, dataset)
     return ModelConfig("autoencoder", dataset, latent, objective=objective)
 
 
@@ -177,9 +179,9 @@ def find_skip(dataset: str, objective: str) -> ModelConfig:
     """Return the configuration of a network with skip connections.
 
     Raises:
-        ValueError: unknown objective, or one that it could meet by doing nothing.
+        ValueError: unknown objective, one not for the dataset, or one met by doing nothing.
     """
-    check_objective(objective)
+    check_objective(objective, dataset)
     if objective == OBJECTIVES[0]:
         raise ValueError(
             f"objective {objective!r}: with skip connections nothing is left to learn; "
@@ -192,22 +194,24 @@ def find_set(name: str, objective: str = OBJECTIVES[0]) -> tuple[ModelConfig, ..
     """Return the members of a lockstep set, narrowest first, as an objective makes them.
 
     Raises:
-        ValueError: no set has that name.
+        ValueError: no set has that name, or no such objective.
     """
     if name not in SETS:
         raise ValueError(f"unknown set {name!r}: use one of {', '.join(SETS)}")
-    check_objective(objective)
+    check_objective(objective, SETS[name][0].domain)
     return tuple(dataclasses.replace(member, objective=objective) for member in SETS[name])
 
 
-def check_objective(name: str) -> None:
-    """Refuse an objective that there is not.
+def check_objective(name: str, domain: str) -> None:
+    """Refuse an objective that there is not, or not for a domain.
 
     Raises:
-        ValueError: no objective has that name.
+        ValueError: no objective has that name, or `columns` for another domain than stem.
     """
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}: use one of {', '.join(OBJECTIVES)}")
+    if name == COLUMNS and domain != "stem":
+        raise ValueError(f"objective {name!r} has no {domain} micrographs: use stem")
 
 
 def teacher_of(set_name: str) -> str:

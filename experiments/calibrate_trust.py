@@ -21,15 +21,15 @@ from scipy import stats
 
 from emd import checkpoint, noise, zoo
 from emd.checkpoint import Model
-from emd.data import micrograph, simulate
+from emd.data import crops, micrograph, simulate
 from emd.data.replacing import replacing
 from emd.fit import fit
 from emd.restore import denoise
 from emd.trust import distribution, spread
-from emd.trust.reference import PLACE, Known, family_of, learn
+from emd.trust.reference import PLACE, Known, family_of, learn, scenes_of
 from experiments import config as configs
 
-DOMAINS = {"tem": ("tem",), "stem": ("stem",), "temstem": ("tem", "stem")}
+DOMAINS = {**crops.DOMAINS, zoo.COLUMNS: (zoo.COLUMNS,)}
 FITTED_DOSES = (2.0, 10.0, 50.0, 250.0)
 TESTED_DOSES = (5.0, 20.0, 100.0, 500.0)
 _LEARN, _BOUND, _TEST = 101, 102, 103  # seeds of scenes for statistics
@@ -221,7 +221,7 @@ def _families(config: Config) -> dict[str, list[tuple[Model, str]]]:
     for name in names:
         if (family := family_of(checkpoint.find(name))) in found:
             model = checkpoint.load(name, root=config.checkpoints)
-            found[family].append((model, model.config.domain))
+            found[family].append((model, scenes_of(model.config)))
     if (family := family_of(own)) in found:
         found[family] = [(Model(own, zoo.make_module(own), {}, {}), "temstem")]
     return found

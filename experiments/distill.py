@@ -79,7 +79,8 @@ def run(config: Config) -> dict[str, float]:
     """
     configs.check_counts(config, "steps", "batch_size", "pairs")
     names = find_names(config.set)
-    zoo.check_objective(config.objective)
+    for name in names:
+        zoo.check_objective(config.objective, _domain(name))
     sources = _prepare(config, names)
     for name in names:
         _bind(config, name, sources[_domain(name)])

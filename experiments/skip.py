@@ -2,7 +2,8 @@
 
 It learns to give noise-free micrographs back, from simulated ones and, with `--data_dir`, real ones
 of high counts, to which noise is added: `stem_skip48_clean`; with `--objective=columns` from
-simulated atom columns alone: `stem_skip48_columns`. On 2 CPU cores a batch takes about 0.1 s. Stopped at any point, the same command goes on from the last checkpoint. The model lands in
+simulated atom columns alone: `stem_skip48_columns`. On 2 CPU cores a batch of 8 takes about 0.1 s.
+Stopped at any point, the same command goes on from the last checkpoint. The model lands in
 `<workdir>/<name>/`, its training state in `<workdir>/state/`.
 """
 

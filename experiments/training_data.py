@@ -150,8 +150,7 @@ def prepare_truths(
 
 def _columns(dataset: str, count: int) -> TruthData:
     """Return what the objective of that name learns from."""
-    if dataset != "stem":
-        raise ValueError(f"dataset {dataset!r} has no simulated columns alone: use stem")
+    zoo.check_objective(zoo.COLUMNS, dataset)
     print("simulated atom columns alone: no real micrograph is used")
     key = jax.random.key(SIMULATION_SEED)
     made = truths.columns(key, count=count, side_px=SIMULATED_SIDE_PX)

@@ -94,6 +94,12 @@ def test_it_starts_from_weights_that_are_there(trained, tmp_path, monkeypatch):
     assert load(tmp_path).card["start"] == "mine"
 
 
+def test_it_learns_of_atom_columns_alone(tmp_path):
+    skip.run(tiny(tmp_path, objective="columns", data_dir="/nowhere", steps=1))
+    card = checkpoint.read_card(tmp_path / "stem_skip3_columns" / "card.md")
+    assert (card["objective"], card["real_sources"]) == ("columns", "none")
+
+
 def test_weights_of_another_family_are_refused(tmp_path):
     with pytest.raises(ValueError, match="start=tem_kernel_w3 is no stem_skip3_clean"):
         skip.run(tiny(tmp_path, start="tem_kernel_w3"))

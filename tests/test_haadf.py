@@ -109,3 +109,17 @@ def test_drawn_lattices_fill_a_field():
         assert np.isfinite(clean).all()
         assert clean.min() >= 0
         assert clean.max() > 0.3
+
+
+def test_lattices_sampled_alike_have_columns_of_about_one_width():
+    drawn = jax.vmap(haadf.sampled_alike)(jax.random.split(jax.random.key(5), 400))
+    width = np.asarray(drawn.probe_px)
+    assert (width >= 1.4).all()
+    assert (width <= 3.4).all()
+    assert ((width >= 1.9) & (width <= 2.6)).mean() == pytest.approx(0.75 + 0.25 * 0.35, abs=0.06)
+    nearest = np.linalg.norm(np.asarray(drawn.cell_px), axis=2).min(1)
+    assert nearest.min() >= 5.5
+    assert nearest.max() <= 22 * 3**0.5  # a honeycomb's cell is larger than its spacing
+    assert (np.asarray(drawn.weights).max(1) == 1).all()
+    # a third of one half is of an oblique cell, which has a third column of its own
+    assert (np.asarray(drawn.basis)[:, 2] != 0).any(1).mean() == pytest.approx(1 / 6, abs=0.06)

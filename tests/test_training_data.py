@@ -181,7 +181,20 @@ def test_an_objective_takes_the_real_ones_that_suit_it(
 
 @pytest.mark.usefixtures("made")
 def test_what_needs_no_truths_is_refused():
-    with pytest.raises(ValueError, match="'reproduce' has no truths: use one of clean, thin"):
+    with pytest.raises(
+        ValueError, match="'reproduce' has no truths: use one of clean, thin, columns"
+    ):
         training_data.prepare_truths("tem", None, 0.5, 10, "reproduce")
     with pytest.raises(ValueError, match="give a fraction from 0 to 1"):
         training_data.prepare_truths("tem", None, 1.5, 10)
+
+
+def test_atom_columns_come_alone_and_from_stem(monkeypatch):
+    monkeypatch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
+    data = training_data.prepare_truths("stem", "/nowhere", 0.3, 12, "columns")
+    assert data.facts["real_sources"] == "none"
+    assert data.facts["simulated_share"] == "1"
+    assert len(data.training.most) + len(data.held_out.most) == 12
+    assert min(data.held_out.most) == truths.DOSES[1]
+    with pytest.raises(ValueError, match="'columns' has no tem micrographs: use stem"):
+        training_data.prepare_truths("tem", None, 0.3, 12, "columns")

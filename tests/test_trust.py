@@ -173,8 +173,23 @@ def test_what_is_shipped_is_small_and_complete():
         assert held.factor > 0
         assert len(held.within_68) == len(held.within_95) == len(held.doses) >= 3
         assert 0.2 < np.mean(held.within_68) < np.mean(held.within_95) <= 1
-    for domain in ("tem", "stem", "temstem"):
-        assert len(reference.known_images(domain).mean) == len(distribution._STATISTICS)
+    for name in ("tem_latent1", "stem_kernel_w7", "temstem_mlp1_w7", "stem_skip48_columns"):
+        known = reference.known_images(checkpoint.find(name))
+        assert len(known.mean) == len(distribution._STATISTICS)
+
+
+def test_who_knows_columns_alone_is_judged_by_them():
+    columns = checkpoint.find("stem_skip48_columns")
+    assert reference.scenes_of(columns) == "columns"
+    assert reference.scenes_of(checkpoint.find("stem_skip48_clean")) == "stem"
+    of_stem = np.asarray(simulate.terrain(jax.random.key(3), side_px=192, dose=50.0).counts[0])
+    lattice = simulate.haadf_lattice(jax.random.key(3), side_px=192, dose=50.0)
+    known = reference.known_images(columns)
+    distances = [
+        known.distance(distribution.statistics(np.asarray(image)))
+        for image in (lattice.counts[0], of_stem)
+    ]
+    assert distances[0] < known.bound < distances[1]
 
 
 def test_latents_of_other_weights_are_not_judged(autoencoder):

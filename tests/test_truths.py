@@ -41,6 +41,15 @@ def test_simulated_truths_are_free_of_noise_and_the_same_again(key):
         np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
+def test_columns_are_lattices_free_of_noise_and_the_same_again(key):
+    made, again = (truths.columns(key, count=2, side_px=64) for _ in range(2))
+    assert {(i.source, i.domain) for i in made} == {("stem/simulated", "stem")}
+    assert len({i.pixels.tobytes() for i in made}) == 2
+    for one, other in zip(made, again, strict=True):
+        assert one.pixels.max() == 65535
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
 def test_zero_counts_stay_zero():
     np.testing.assert_array_equal(
         truths.to_stored(np.array([[0.0, 1.0], [2.0, 4.0]]))[0], [0, 16384]

@@ -28,11 +28,11 @@ NAMES = {f"{stem}{size}" for stem, sizes in PAPER.items() for size in sizes}
 PUBLISHED = {
     f"{d}_kernel_w{w}_published" for d in ("tem", "stem", "temstem") for w in (3, 5, 7, 11)
 }
-CLEAN = {"stem_skip48_clean", "tem_kernel_w7_clean", "tem_mlp1_w7_clean"}
+CLEAN = {"stem_skip48_clean", "stem_skip48_columns", "tem_kernel_w7_clean", "tem_mlp1_w7_clean"}
 
 
 def test_all_models_and_no_others():
-    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 3)
+    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 4)
     assert set(zoo.MODELS) == NAMES | PUBLISHED | CLEAN
     assert {config.name for config in zoo.CLEAN_MODELS} == CLEAN
     assert {config.name for config in zoo.PAPER_MODELS} == NAMES
@@ -75,7 +75,7 @@ def test_a_name_finds_its_own_model(name):
 @pytest.mark.parametrize("name", sorted(CLEAN))
 def test_a_model_with_the_truth_is_of_the_papers_form(name):
     config = zoo.find(name)
-    assert (config.name, config.objective) == (name, "clean")
+    assert (config.name, config.objective) == (name, name.rpartition("_")[2])
     if "skip" in name:
         assert isinstance(zoo.make_module(config), Skip)
     else:
@@ -88,8 +88,8 @@ def test_a_set_is_the_same_under_every_objective(objective):
     members = zoo.find_set("stem_mlp1", objective)
     assert [m.name for m in members] == [f"{m.name}{suffix}" for m in zoo.SETS["stem_mlp1"]]
     assert all(zoo.find(member.name) == member for member in members)
-    found = zoo.find_autoencoder("tem", 2, objective)
-    assert zoo.find(f"tem_latent2{suffix}") == found
+    found = zoo.find_autoencoder("stem", 2, objective)
+    assert zoo.find(f"stem_latent2{suffix}") == found
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,7 @@ def test_a_set_is_the_same_under_every_objective(objective):
         ("tem_latent2", "autoencoder --dataset=tem --latent=2"),
         ("stem_latent64_clean", "autoencoder --dataset=stem --latent=64 --objective=clean"),
         ("tem_kernel_w5_thin", "distill --set=tem_kernel --objective=thin"),
+        ("stem_skip48_columns", "skip --dataset=stem --objective=columns"),
     ],
 )
 def test_the_command_that_makes_a_model(name, command):
@@ -119,10 +120,16 @@ def test_teachers_are_16_deep_and_of_the_same_domain(set_name):
         (lambda: zoo.teacher_of("all"), r"'all': use one of tem_kernel"),
         (lambda: zoo.find_autoencoder("xray", 4), r"'xray': use one of tem, stem, temstem"),
         (lambda: zoo.find_autoencoder("tem", 3), r"depth 3: use one of 1, 2, 4, 8, 16, 32, 64"),
-        (lambda: zoo.find_autoencoder("tem", 4, "x"), r"'x': use one of reproduce, clean, thin"),
-        (lambda: zoo.find_set("tem_mlp1", "x"), r"'x': use one of reproduce, clean, thin"),
-        (lambda: zoo.find_skip("tem", "x"), r"'x': use one of reproduce, clean, thin"),
+        (
+            lambda: zoo.find_autoencoder("tem", 4, "x"),
+            r"'x': use one of reproduce, clean, thin, columns",
+        ),
+        (lambda: zoo.find_set("tem_mlp1", "x"), r"'x': use one of reproduce, clean, thin, columns"),
+        (lambda: zoo.find_skip("tem", "x"), r"'x': use one of reproduce, clean, thin, columns"),
+        (lambda: zoo.find_skip("tem", "columns"), r"'columns' has no tem micrographs: use stem"),
+        (lambda: zoo.find_set("temstem_mlp1", "columns"), r"'columns' has no temstem micrographs"),
         (lambda: zoo.find_skip("tem", "reproduce"), r"nothing is left to learn; use one of clean"),
+        (lambda: zoo.find("tem_skip48_columns"), r"unknown model 'tem_skip48_columns'"),
     ],
 )
 def test_unknown_names_list_the_valid_ones(call, message):

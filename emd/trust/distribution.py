@@ -1,10 +1,10 @@
 """Whether an image is of the kind that a model, and all that is known of it, was tested on.
 
 Statistics of the image, and of its latents where the model is an autoencoder, against those of the
-simulated scenes of its domain, at all doses, diffraction patterns apart. All are the same for
-a x + b, a > 0. A flag says that the image is unlike these scenes, not what is wrong: real
-micrographs of blurred or filtered noise are flagged too, and rightly so, since neither error maps
-nor scores were calibrated on such.
+simulated scenes of its domain, or of those alone that it learnt, at all doses, diffraction patterns
+apart. All are the same for a x + b, a > 0. A flag says that the image is unlike these scenes, not
+what is wrong: real micrographs of blurred or filtered noise are flagged too, and rightly so, since
+neither error maps nor scores were calibrated on such.
 
 Source: Lee et al., "A simple unified framework for detecting out-of-distribution samples and
 adversarial attacks" (NeurIPS 2018), for Mahalanobis's distance.
@@ -70,7 +70,7 @@ def judge(pixels: Shaped[np.ndarray, "h w"], model: Model) -> list[Judgement]:
     if min(pixels.shape) < LEAST_PX:
         return []
     found = []
-    if (known := known_images(model.config.domain)) is not None:
+    if (known := known_images(model.config)) is not None:
         found.append(_judged("image", statistics(pixels), known, _STATISTICS))
     if (known := known_latents(model)) is not None:
         depth = model.config.size

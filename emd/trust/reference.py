@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emd.checkpoint import Model, fingerprint
-from emd.zoo import OBJECTIVES, ModelConfig
+from emd.zoo import COLUMNS, OBJECTIVES, ModelConfig
 
 PLACE = Path(__file__).with_name("reference.json")
 
@@ -100,9 +100,14 @@ def calibration(config: ModelConfig) -> Calibration | None:
     return None if found is None else Calibration(**found)
 
 
-def known_images(domain: str) -> Known | None:
-    """The statistics of a domain's images; None for kernels of one's own, which have none."""
-    return _known(_stored()["images"].get(domain))
+def scenes_of(config: ModelConfig) -> str:
+    """What a model knows: the micrographs of its domain, or simulated atom columns alone."""
+    return COLUMNS if config.objective == COLUMNS else config.domain
+
+
+def known_images(config: ModelConfig) -> Known | None:
+    """The statistics of what a model knows; None for kernels of one's own, which know nothing."""
+    return _known(_stored()["images"].get(scenes_of(config)))
 
 
 def known_latents(model: Model) -> Known | None:

@@ -19,6 +19,7 @@ from jaxtyping import PRNGKeyArray
 from emd.data.simulate.crystals import CRYSTALS
 from emd.data.simulate.detector import Detector, Simulated, detect, expose, poisson
 from emd.data.simulate.diffraction import diffraction
+from emd.data.simulate.haadf import haadf_lattice
 from emd.data.simulate.hrtem import hrtem
 from emd.data.simulate.low_dose import low_dose
 from emd.data.simulate.optics import (
@@ -51,6 +52,7 @@ __all__ = [
     "envelope",
     "expose",
     "film",
+    "haadf_lattice",
     "hrtem",
     "lattice",
     "low_dose",
@@ -68,7 +70,8 @@ __all__ = [
 # A function (key, *, side_px, dose, readout=0) that draws one micrograph.
 Kind = Callable[..., Simulated]
 
-# Kinds of a domain in the order in which a mixture takes them, with their doses in counts a pixel.
+# Kinds of a domain in the order in which a mixture takes them, with their doses in counts a pixel;
+# atom columns alone are a domain within STEM.
 KINDS: dict[str, tuple[tuple[Kind, float, float], ...]] = {
     # One diffraction pattern in ten: in units of its mean one outweighs a hundred micrographs.
     "tem": (
@@ -81,6 +84,7 @@ KINDS: dict[str, tuple[tuple[Kind, float, float], ...]] = {
         (dislocations, 5.0, 1000.0),
         (terrain, 2.0, 1000.0),
     ),
+    "columns": ((haadf_lattice, 0.5, 1000.0),),
 }
 
 

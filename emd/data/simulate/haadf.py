@@ -12,6 +12,7 @@ Deviation: a Gaussian without tails stands for probe and column together.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -242,3 +243,14 @@ def sampled_alike(key: PRNGKeyArray) -> Lattice:
         displacement_px=uniform(keys[6], 0.1, 0.5),
         background=log_uniform(keys[7], 0.02, 0.25),
     )
+
+
+@partial(jax.jit, static_argnames="side_px")
+def haadf_lattice(
+    key: PRNGKeyArray, *, side_px: int, dose: Scalar, readout: Scalar = 0.0
+) -> Simulated:
+    """One exposure (n = 1) of a lattice `sampled_alike`; `dose` is the mean counts a pixel."""
+    lattice_key, field_key, noise_key = jax.random.split(key, 3)
+    lattice, cells = sampled_alike(lattice_key), most_cells(side_px)
+    clean = draw(field_key, lattice, side_px=side_px, cells=cells).clean
+    return expose(noise_key, clean / clean.mean(), dose=dose, readout=readout)
