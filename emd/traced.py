@@ -107,7 +107,8 @@ def _padded(x: Float[Array, "n h w"], halo: int, multiple: int) -> Float[Array, 
     """Images reflected by `halo` on each side, and beyond the end up to a multiple of a side."""
     for axis in (1, 2):
         side = x.shape[axis]
-        index = jnp.arange(side + -side % multiple + 2 * halo) - halo
+        # written so that a side not known yet is seen to be a multiple
+        index = jnp.arange((side + multiple - 1) // multiple * multiple + 2 * halo) - halo
         # a single pixel has no period of its own: any will do
         folded = index % jnp.maximum(2 * (side - 1), 1)
         x = jnp.take(x, jnp.minimum(folded, 2 * (side - 1) - folded), axis, mode="clip")

@@ -13,6 +13,7 @@ from emd import checkpoint, export
 
 MODELS = ["tem_kernel_w3", "stem_kernel_w11_published", "tem_mlp1_w5", "temstem_mlp2_w3"]
 AUTOENCODER = "tem_latent16"
+SKIP = "stem_skip48_clean"
 SHAPES = [(1, 1, 1), (1, 1, 30), (2, 5, 4), (1, 41, 50)]
 
 
@@ -58,11 +59,12 @@ def test_onnx_is_denoise(name):
         assert_is_denoise(by_onnx(name, noisy(shape)), name, noisy(shape))
 
 
-def test_an_autoencoder_in_onnx_is_denoise():
-    """Sides of a multiple of 8, beside it, and so small that the border reflects many times."""
+@pytest.mark.parametrize("name", [AUTOENCODER, SKIP])
+def test_a_network_in_onnx_is_denoise(name):
+    """Sides of a multiple of a cell, beside it, and so small that the border reflects often."""
     for shape in [(2, 1, 3), (1, 48, 41)]:
         x = noisy(shape) + 1000
-        assert_is_denoise(by_onnx(AUTOENCODER, x), AUTOENCODER, x)
+        assert_is_denoise(by_onnx(name, x), name, x)
 
 
 @pytest.mark.parametrize("name", [MODELS[0], MODELS[1]])
@@ -118,10 +120,11 @@ def test_stablehlo_is_denoise_at_sizes_unknown_to_it(name):
         assert_is_denoise(got, name, noisy(shape))
 
 
-def test_an_autoencoder_in_stablehlo_is_denoise():
+@pytest.mark.parametrize("name", [AUTOENCODER, SKIP])
+def test_a_network_in_stablehlo_is_denoise(name):
     x = noisy((1, 9, 41))
-    got = np.asarray(program(AUTOENCODER).call(jnp.asarray(x)))
-    assert_is_denoise(got, AUTOENCODER, x)
+    got = np.asarray(program(name).call(jnp.asarray(x)))
+    assert_is_denoise(got, name, x)
 
 
 def test_stablehlo_runs_on_every_platform():

@@ -112,10 +112,3 @@ def test_traced_and_lazy_equal_the_tool(model):
     np.testing.assert_allclose(restorer(jnp.asarray(image)), restored, atol=1e-4)
     lazy = restorer(da.from_array(image, chunks=(80, 170)))
     np.testing.assert_allclose(lazy.compute(), restored, atol=1e-4)
-
-
-def test_onnx_is_refused_with_what_can_hold_it():
-    from emd.export import check_target
-
-    with pytest.raises(ValueError, match="onnx cannot hold a model of family skip: use one of npz"):
-        check_target("onnx", "skip")

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_ALL = ("kernel", "mlp1", "mlp2", "autoencoder")
+_ALL = ("kernel", "mlp1", "mlp2", "autoencoder", "skip")
 
 
 class Target(NamedTuple):
@@ -52,7 +52,7 @@ TARGETS: dict[str, Target] = {
     "npz": Target(
         "all weights by name, and the configuration as JSON",
         ".npz",
-        (*_ALL, "skip", "blindspot"),
+        (*_ALL, "blindspot"),
         "emd.export.npz",
     ),
     "onnx": Target(

@@ -40,14 +40,17 @@ def render(model: Model) -> bytes:
     if isinstance(model.module, Kernel | MLP):
         halo, multiple = model.module.width // 2, 1
     else:
-        halo, multiple = Autoencoder.halo_px, Autoencoder.cell_px
+        halo, multiple = model.module.halo_px, model.module.cell_px
     low, mean, x = _normalised(graph, "counts")
     padded = graph.add("Unsqueeze", _padded(graph, x, halo, multiple), graph.axes(1))
     if isinstance(model.module, Kernel | MLP):
         y = _pixelwise(graph, fold(model.module, model.variables["params"]), padded)
     else:
-        y = _autoencoder(graph, fold_autoencoder(model.variables), padded)
-        y = _cropped(graph, y)
+        if isinstance(model.module, Autoencoder):
+            y = _autoencoder(graph, fold_autoencoder(model.variables), padded)
+        else:
+            y = _skip(graph, model.variables["params"], padded)
+        y = _cropped(graph, y, halo)
     y = graph.add("Squeeze", y, graph.axes(1))
     if not model.config.published:
         mean_of = graph.add("ReduceMean", y, axes=[1, 2], keepdims=1)
@@ -139,10 +142,9 @@ def _padded(graph: _Graph, x: str, halo: int, multiple: int) -> str:
     return x
 
 
-def _cropped(graph: _Graph, y: str) -> str:
+def _cropped(graph: _Graph, y: str, halo: int) -> str:
     """Maps without the border, as large as the graph's input."""
     shape = graph.add("Shape", "counts", start=1, end=3)
-    halo = Autoencoder.halo_px
     end = graph.add("Add", shape, graph.axes(halo, halo))
     return graph.add("Slice", y, graph.axes(halo, halo), end, graph.axes(2, 3))
 
@@ -205,3 +207,34 @@ def _autoencoder(graph: _Graph, layers: Layers, y: str) -> str:
 
 def _image_filter(layers: Layers) -> Float[np.ndarray, "1 c 3 3"]:
     return layers.image.transpose(3, 2, 0, 1)
+
+
+def _skip(graph: _Graph, params: Any, x: str) -> str:
+    """The network of `emd.models.skip`, its layers numbered in the order in which it makes them."""
+
+    def conv(y: str, layer: Any) -> str:
+        kernel = np.asarray(layer["Conv_0"]["kernel"]).transpose(3, 2, 0, 1)
+        return graph.add("Conv", y, graph.constant(kernel), pads=[1, 1, 1, 1])
+
+    def mix(number: int, y: str) -> str:
+        kernel = np.asarray(params[f"_Mix_{number}"]["Dense_0"]["kernel"])
+        return graph.add("Conv", y, graph.constant(kernel.T[:, :, None, None]))
+
+    def residual(number: int, y: str) -> str:
+        layer = params[f"_Residual_{number}"]
+        inner = conv(graph.add("Relu", y), layer["_Conv_0"])
+        return graph.add("Add", y, conv(graph.add("Relu", inner), layer["_Conv_1"]))
+
+    def maps(y: str, side: int) -> str:
+        return graph.add("SpaceToDepth", y, blocksize=side)
+
+    def pixels(y: str, side: int) -> str:
+        return graph.add("DepthToSpace", y, blocksize=side)
+
+    y = graph.add("Sub", x, graph.constant(1.0))
+    first = residual(0, conv(maps(y, 4), params["_Conv_0"]))
+    second = residual(1, mix(0, maps(first, 2)))
+    third = residual(2, residual(3, mix(1, maps(second, 2))))
+    second = residual(4, graph.add("Add", second, pixels(mix(2, third), 2)))
+    first = residual(5, graph.add("Add", first, pixels(mix(3, second), 2)))
+    return graph.add("Sub", x, pixels(conv(first, params["_Conv_1"]), 4))
