@@ -19,7 +19,7 @@ from emd.models.pixelwise import MLP, Kernel
 from emd.models.skip import Skip
 
 FULL_SCHEDULE = {
-    "autoencoder": 60_000, "kernel": 10_000, "mlp1": 10_000, "mlp2": 10_000, "skip": 60_000,
+    "autoencoder": 60_000, "kernel": 10_000, "mlp1": 10_000, "mlp2": 10_000, "skip": 32_000,
 }  # fmt: skip
 """Batches of the paper's training schedule (sections 2.2 and 3.2), and of networks with skips."""
 

@@ -52,8 +52,8 @@ class Config:
     )
     simulated_count: int = configs.option(1000, "simulated micrographs of each domain")
     objective: str = configs.option("clean", zoo.TASKS, choices=zoo.OBJECTIVES[1:])
-    steps: int = configs.option(60_000, "batches of the whole schedule")
-    batch_size: int = configs.option(16, "crops a batch")
+    steps: int = configs.option(32_000, "batches of the whole schedule")
+    batch_size: int = configs.option(8, "crops a batch")
     rate: float = configs.option(0.01, "Muon's learning rate at the start of the schedule")
     start: str | None = configs.option(
         None, "network of this family whose weights to start from; random ones without it"

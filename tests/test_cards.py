@@ -15,7 +15,7 @@ from experiments.cards.standing import Entry
 
 CHECKPOINTS = checkpoint.shipped()
 RESULTS = CHECKPOINTS.parent / "results" / "cards"
-NAMES = ("AUTOENCODERS.md", "KERNELS.md", "MLPS.md")
+NAMES = ("AUTOENCODERS.md", "KERNELS.md", "MLPS.md", "SKIPS.md")
 
 
 def student(name="tem_kernel_w3", **facts):

@@ -1,9 +1,9 @@
 """Write the families' model cards: `python -m experiments.cards`.
 
-Makes AUTOENCODERS.md, KERNELS.md and MLPS.md from the models' own cards and from what it measures
-on simulated micrographs, whose tables and pictures it writes too (two minutes on two CPU cores).
-Into each model's folder goes a chart of its gain over a tuned Gaussian, into its card what that
-shows; models that the table of these gains has are not measured anew (all take a minute).
+Makes AUTOENCODERS.md, KERNELS.md, MLPS.md and SKIPS.md from the models' own cards and from what it
+measures on simulated micrographs, whose tables and pictures it writes too (two minutes on two CPU
+cores). Into each model's folder goes a chart of its gain over a tuned Gaussian, into its card what
+that shows; models that the table of these gains has are not measured anew (all take a minute).
 `--nomeasure` takes the other tables that are there. Run it again whenever a model is replaced: a
 test fails until then.
 """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.cards import autoencoders, holds, kernels, measure, mlps, standing
+from experiments.cards import autoencoders, holds, kernels, measure, mlps, skips, standing
 
 _WRITERS = {
     "AUTOENCODERS.md": (autoencoders.card, ("autoencoder",)),
     "KERNELS.md": (kernels.card, ("kernel",)),
     "MLPS.md": (mlps.card, ("mlp1", "mlp2")),
+    "SKIPS.md": (skips.card, ("skip",)),
 }
 
 

@@ -13,7 +13,12 @@ from experiments.benchmark import table
 from experiments.cards import measure, sections
 from experiments.curves import figure_type, save_figure
 
-SHOWN = {"autoencoders": "latent16", "kernels": "kernel_w7", "mlps": "mlp1_w7"}
+SHOWN = {
+    "autoencoders": "latent16",
+    "kernels": "kernel_w7",
+    "mlps": "mlp1_w7",
+    "skips": "skip48_clean",
+}
 """The model of each family that its picture shows, without its domain."""
 
 SIDE_PX = 96

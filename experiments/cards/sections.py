@@ -71,13 +71,13 @@ def gain_tables(rows: Rows, suffixes: Sequence[str], shown: str) -> str:
     if not any(model.partition("_")[2] in suffixes for model, _, _ in gains):
         return "None of the models that are scored is trained yet."
     by_scene = [
-        (f"`{domain}_{shown}`", kind, *(_gain(gains.get((f"{domain}_{shown}", kind, dose)))
+        (f"`{domain}_{shown}`", kind, *(gain(gains.get((f"{domain}_{shown}", kind, dose)))
                                        for dose in doses))
         for domain in measure.SCORED_DOMAINS
         for kind in measure.kinds_of(domain)
     ]  # fmt: skip
     by_size = [
-        (f"`{name}`", *(_gain(mean_gain(gains, name, dose)) for dose in doses))
+        (f"`{name}`", *(gain(mean_gain(gains, name, dose)) for dose in doses))
         for name in (
             f"{domain}_{s}" for domain in measure.SCORED_DOMAINS for s in (*suffixes, measure.OWN)
         )
@@ -95,14 +95,15 @@ def gain_tables(rows: Rows, suffixes: Sequence[str], shown: str) -> str:
 def mean_gain(gains: dict[tuple[str, str, str], float], model: str, dose: str) -> float | None:
     """Return a model's mean gain over the scenes but diffraction; None where it was not scored."""
     found = [
-        gain
-        for (name, scene, counts), gain in gains.items()
+        one
+        for (name, scene, counts), one in gains.items()
         if (name, counts) == (model, dose) and scene != SPECIAL
     ]
     return statistics.mean(found) if found else None
 
 
-def _gain(value: float | None) -> str:
+def gain(value: float | None) -> str:
+    """Return a gain as a cell, in bold where it is a loss."""
     if value is None:
         return NONE
     return f"**{value:+.1f}**" if value < 0 else f"{value:+.1f}"

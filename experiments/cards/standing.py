@@ -24,7 +24,7 @@ _NUMBER = re.compile(rf"[-+*]*[\d.]+( %)?\**|{NONE}")
 
 
 class Entry(NamedTuple):
-    """One of the paper's models, and its card; None where it is not there."""
+    """A model, and its card; None where it is not there."""
 
     config: zoo.ModelConfig
     card: Card | None
@@ -48,7 +48,7 @@ CLOSED_FORM = Yardstick("the best kernel", "closed_form_kernel_mse")
 
 
 def entries(root: Path, *families: str) -> list[Entry]:
-    """Return the paper's models of these families in its order, with the cards that are there."""
+    """Return models of these families with the cards that are there, the paper's in its order."""
     return [
         Entry(
             config,
@@ -56,8 +56,9 @@ def entries(root: Path, *families: str) -> list[Entry]:
             if checkpoint.is_there(root / config.name)
             else None,
         )
-        for config in zoo.PAPER_MODELS
-        if config.family in families
+        for config in (*zoo.PAPER_MODELS, *zoo.CLEAN_MODELS)
+        # kernels and perceptrons taught otherwise than the paper's have their own cards alone
+        if config.family in families and (config.family == "skip" or config in zoo.PAPER_MODELS)
     ]
 
 
