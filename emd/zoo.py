@@ -1,8 +1,8 @@
 """The models by name: which exist, how each is configured, and the modules they are.
 
 The paper's are called ``tem_latent16``, ``stem_kernel_w7``, ``temstem_mlp2_w3``, and
-``tem_kernel_w3_published`` where it prints them; ``stem_latent64_clean`` and ``stem_skip48_clean``
-learnt from noise-free images, what the paper's did not.
+``tem_kernel_w3_published`` where it prints them; ``stem_latent64_clean``, ``stem_skip48_clean`` and
+``stem_skip48_columns`` learnt from noise-free images, what the paper's did not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FULL_SCHEDULE = {
 """Batches of the paper's training schedule (sections 2.2 and 3.2), and of networks with skips."""
 
 COLUMNS = "columns"
-"""The objective that only lattices in STEM have."""
+"""The objective that has simulated STEM alone."""
 OBJECTIVES = ("reproduce", "clean", "thin", COLUMNS)
 """What models learn, the paper's first."""
 TASKS = (
@@ -211,7 +211,7 @@ def check_objective(name: str, domain: str) -> None:
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}: use one of {', '.join(OBJECTIVES)}")
     if name == COLUMNS and domain != "stem":
-        raise ValueError(f"objective {name!r} has no {domain} micrographs: use stem")
+        raise ValueError(f"objective {name!r} has no {domain} micrographs: it is of stem alone")
 
 
 def teacher_of(set_name: str) -> str:

@@ -36,6 +36,7 @@ _LEARN, _BOUND, _TEST = 101, 102, 103  # seeds of scenes for statistics
 _FIT_SEED, _TEST_SEED = 201, 202  # of those for error maps
 _AXES = 8  # of latents' statistics, which are up to 128
 _SHARE = 0.99
+_LEAST_SCENES = 4  # a dose, of whatever kinds, for error maps
 _EVERY = 5  # of the pixels, neighbours being alike
 _BATCH = 40
 _ONE_DEVIATION, _TWO_DEVIATIONS = 0.6827, 1.96
@@ -125,8 +126,10 @@ def known(
 
 
 def ratios(model: Model, domain: str, seed: int, dose: float, side_px: int) -> Iterator[Ratios]:
-    """The errors of a model on a scene of each kind; of a fitted kernel, those of its own fit."""
-    for number, kind in enumerate(kinds(domain)):
+    """The errors of a model on scenes of all kinds; of a fitted kernel, those of its own fit."""
+    found_kinds = kinds(domain)
+    for number in range(max(len(found_kinds), _LEAST_SCENES)):
+        kind = found_kinds[number % len(found_kinds)]
         counts, clean, told = _scene(kind, seed + 10 * number, dose, side_px)
         if family_of(model.config) == "fit":
             found = fit(counts, name=model.config.label)

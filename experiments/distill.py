@@ -3,8 +3,8 @@
 All members of a set see identical batches. The teacher, the paper's 16-deep autoencoder of the
 same domain, is loaded by name; its restorations of the training crops are computed once for all
 sets of a domain. `--set=all` distils all nine, side by side, in one to two minutes on 2 CPU
-cores. With `--objective=clean` or `thin` there is no teacher, but a truth, or a second look at each
-crop (see `emd.training.objective`). Stopped at any point, the same command goes on.
+cores. With another `--objective` than the paper's there is no teacher, but a truth, or a second
+look at each crop (see `emd.training.objective`). Stopped at any point, the same command goes on.
 """
 
 from __future__ import annotations

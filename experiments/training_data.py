@@ -153,7 +153,7 @@ def _columns(dataset: str, count: int) -> TruthData:
     zoo.check_objective(zoo.COLUMNS, dataset)
     print("simulated atom columns alone: no real micrograph is used")
     key = jax.random.key(SIMULATION_SEED)
-    made = truths.columns(key, count=count, side_px=SIMULATED_SIDE_PX)
+    made = truths.lattices(key, count=count, side_px=SIMULATED_SIDE_PX)
     images, held = crops.split(made)
     training, held_out = (truths.pack(each, simulated_share=1.0) for each in (images, held))
     return TruthData(training, held_out, _facts(dataset, [], images, 1.0))

@@ -98,6 +98,26 @@ def test_it_learns_of_atom_columns_alone(tmp_path):
     skip.run(tiny(tmp_path, objective="columns", data_dir="/nowhere", steps=1))
     card = checkpoint.read_card(tmp_path / "stem_skip3_columns" / "card.md")
     assert (card["objective"], card["real_sources"]) == ("columns", "none")
+    text = (tmp_path / "stem_skip3_columns" / "card.md").read_text()
+    assert "knows nothing else" in text
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 6, 20), (40, 12)])
+def test_a_step_is_as_long_in_every_direction_however_small_its_gradient(shape):
+    """Singular values are near the rate times the scale, as Newton and Schulz's rule makes them."""
+    optimiser = skip.make_optimiser(lambda _: 0.01)
+    weights = {"a": np.zeros(shape, np.float32)}
+    steps = []
+    for size in (1e-4, 1e-2):
+        gradient = {"a": size * jax.random.normal(jax.random.key(0), shape)}
+        update, _ = optimiser.update(gradient, optimiser.init(weights), weights)
+        steps.append(np.asarray(update["a"]).reshape(-1, shape[-1]))
+    values = np.linalg.svd(steps[1], compute_uv=False)
+    due = 0.01 * 0.2 * np.sqrt(max(steps[1].shape))
+    assert (values > 0.6 * due).all()
+    assert (values < 1.3 * due).all()
+    np.testing.assert_allclose(steps[0], steps[1], atol=0.02 * due)
+    assert (np.asarray(gradient["a"]).reshape(-1, shape[-1]) * steps[1]).sum() < 0
 
 
 def test_weights_of_another_family_are_refused(tmp_path):

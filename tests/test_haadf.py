@@ -40,6 +40,16 @@ def test_renders_the_sum_of_gaussians():
     np.testing.assert_allclose(made, wanted, atol=1e-6)
 
 
+def test_a_large_field_is_the_sum_of_its_parts(monkeypatch):
+    random = np.random.default_rng(0)
+    places = jnp.asarray(random.uniform(-5, 69, (70, 2)), jnp.float32)
+    weights = jnp.asarray(random.random(70), jnp.float32)
+    whole = haadf.render(places, weights, side_px=64, probe_px=2.2)
+    monkeypatch.setattr(haadf, "_BLOCK", 32)
+    parts = haadf.render(places, weights, side_px=64, probe_px=2.2)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("lattice", "nearest", "neighbours"),
     [(haadf.hexagonal(12.0), 12.0, 3), (haadf.binary(14.0), 14 / 2**0.5, 4)],

@@ -192,9 +192,11 @@ def test_what_needs_no_truths_is_refused():
 def test_atom_columns_come_alone_and_from_stem(monkeypatch):
     monkeypatch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
     data = training_data.prepare_truths("stem", "/nowhere", 0.3, 12, "columns")
+    drawn = truths.lattices(jax.random.key(training_data.SIMULATION_SEED), count=12, side_px=160)
+    assert data.facts["data_hash"] == training_data.fingerprint(crops.split(drawn)[0])
     assert data.facts["real_sources"] == "none"
     assert data.facts["simulated_share"] == "1"
     assert len(data.training.most) + len(data.held_out.most) == 12
     assert min(data.held_out.most) == truths.DOSES[1]
-    with pytest.raises(ValueError, match="'columns' has no tem micrographs: use stem"):
+    with pytest.raises(ValueError, match="'columns' has no tem micrographs: it is of stem"):
         training_data.prepare_truths("tem", None, 0.3, 12, "columns")

@@ -126,7 +126,10 @@ def test_teachers_are_16_deep_and_of_the_same_domain(set_name):
         ),
         (lambda: zoo.find_set("tem_mlp1", "x"), r"'x': use one of reproduce, clean, thin, columns"),
         (lambda: zoo.find_skip("tem", "x"), r"'x': use one of reproduce, clean, thin, columns"),
-        (lambda: zoo.find_skip("tem", "columns"), r"'columns' has no tem micrographs: use stem"),
+        (
+            lambda: zoo.find_skip("tem", "columns"),
+            r"'columns' has no tem micrographs: it is of stem",
+        ),
         (lambda: zoo.find_set("temstem_mlp1", "columns"), r"'columns' has no temstem micrographs"),
         (lambda: zoo.find_skip("tem", "reproduce"), r"nothing is left to learn; use one of clean"),
         (lambda: zoo.find("tem_skip48_columns"), r"unknown model 'tem_skip48_columns'"),

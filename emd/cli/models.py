@@ -36,7 +36,8 @@ def _run(arguments: argparse.Namespace) -> None:
             rows.append((name, "as printed", "-", "-", _mse(card)))
             continue
         size = f"{checkpoint.size_bytes(name, root=root) / 1000:.0f}"
-        trained = f"{card.get('batches', '?')} of {zoo.FULL_SCHEDULE[config.family]}"
+        full = card.get("full_schedule", zoo.FULL_SCHEDULE[config.family])
+        trained = f"{card.get('batches', '?')} of {full}"
         rows.append((name, trained, card.get("batch_size", "?"), size, _mse(card)))
     widths = [max(len(row[k]) for row in rows if row[2]) for k in range(5)]
     widths[0] = max(len(row[0]) for row in rows)

@@ -80,12 +80,15 @@ def simulated(key: Key[Array, ""], dataset: str, *, count: int, side_px: int) ->
     return images
 
 
-def columns(key: Key[Array, ""], *, count: int, side_px: int) -> list[crops.Image]:
+def lattices(key: Key[Array, ""], *, count: int, side_px: int) -> list[crops.Image]:
     """Return ``count`` noise-free lattices of atom columns, as `haadf.sampled_alike` draws them."""
-    return [
-        crops.Image(to_stored(np.asarray(clean)), f"stem-{i}", f"stem/{crops.SIMULATED}", "stem")
+    drawn = (
+        np.asarray(_lattice(jax.random.fold_in(key, i), side_px, haadf.sampled_alike))
         for i in range(count)
-        for clean in [_lattice(jax.random.fold_in(key, i), side_px, haadf.sampled_alike)]
+    )
+    return [
+        crops.Image(to_stored(clean), f"stem-{i}", f"stem/{crops.SIMULATED}", "stem")
+        for i, clean in enumerate(drawn)
     ]
 
 

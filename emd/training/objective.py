@@ -1,7 +1,8 @@
 """What a network sees and what it should make of it: the training objectives.
 
 `reproduce` is the paper's; `clean` adds noise to images that stand for the truth; `thin` needs no
-truth, and tells one part of a micrograph's electrons from the other. Each draws a batch of pairs,
+truth, and tells one part of a micrograph's electrons from the other; `columns` is `clean` of atom
+columns. Each draws a batch of pairs,
 inside jit.
 """
 

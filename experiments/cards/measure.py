@@ -22,6 +22,7 @@ from emd.data import simulate as simulators
 from emd.fit import fit
 from emd.models import pixelwise, published
 from emd.restore import denoise
+from emd.trust.reference import scenes_of
 from experiments import simulate
 from experiments.benchmark import table
 
@@ -72,6 +73,11 @@ def kinds_of(domain: str) -> list[str]:
     return list(dict.fromkeys(made))
 
 
+def kinds_for(config: zoo.ModelConfig) -> list[str]:
+    """Return the kinds of scene that a model is scored on: what it learnt, then its domain's."""
+    return list(dict.fromkeys((*kinds_of(scenes_of(config)), *kinds_of(config.domain))))
+
+
 def draw(kind: str, dose: float, *, side_px: int, seed: int) -> Scene:
     """Return one scene, as a detector without readout noise counts it."""
     made = _compiled(kind)(jax.random.key(seed), side_px=side_px, dose=dose)
@@ -102,7 +108,7 @@ def measure_all(root: Path, *, side_px: int, seeds: int) -> Tables:
     with tqdm(total=len(scored) + len(answering) + len(compared), unit="model") as bar:
         scenes = {
             (kind, dose): [draw(kind, dose, side_px=side_px, seed=seed) for seed in range(seeds)]
-            for domain in SCORED_DOMAINS
+            for domain in (*SCORED_DOMAINS, zoo.COLUMNS)
             for kind in kinds_of(domain)
             for dose in DOSES
         }
@@ -140,11 +146,8 @@ def answering_models() -> list[str]:
 
 def compared_models() -> list[str]:
     """Return the names of the kernels that the paper prints kernels of equal width for."""
-    return [
-        model.name
-        for model in zoo.PAPER_MODELS
-        if model.family == "kernel" and model.size in published.WIDTHS
-    ]
+    kernels = [model for model in zoo.PAPER_MODELS if model.family == "kernel"]
+    return [model.name for model in kernels if model.size in published.WIDTHS]
 
 
 def _there(names: Sequence[str], root: Path) -> list[str]:
@@ -168,14 +171,14 @@ def stale(tables: Tables, prints: Mapping[str, str]) -> list[str]:
 def gains(
     model: checkpoint.Model | str, scenes: dict[tuple[str, float], list[Scene]]
 ) -> list[table.Row]:
-    """Return a model's gain for each kind of scene of its domain and each dose: mean and least.
+    """Return a model's gain for each kind of scene it is for and each dose: mean and least.
 
     For the name of a domain, those of kernels fitted to each scene by itself.
     """
     rows = []
-    domain = model if isinstance(model, str) else model.config.domain
+    own = kinds_of(model) if isinstance(model, str) else kinds_for(model.config)
     for (kind, dose), same in scenes.items():
-        if kind not in kinds_of(domain):
+        if kind not in own:
             continue
         models = [fit(s.noisy, name=OWN).model if isinstance(model, str) else model for s in same]
         found = [gain_db(s, denoise(s.noisy, m)) for s, m in zip(same, models, strict=True)]

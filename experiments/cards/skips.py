@@ -11,6 +11,15 @@ halve it. **Negative: further from the truth than the noisy micrograph.** Simula
 Poisson noise at so many mean counts a pixel, mean of several of each kind
 ([all numbers](../results/cards/gains.csv))."""
 
+_SCHEDULE = """\
+*Full* is the length that its schedule was meant to have. The last columns tell by how many dB the
+squared error falls on held-out crops of all doses, in the mean and at worst."""
+
+_CITE = """\
+Cite this software as [CITATION.cff](../CITATION.cff) says. In a methods section name the model and
+its weights, which are in the metadata of every TIFF that `emd denoise` writes. Code and weights are
+under Apache-2.0. What they are built of is cited in [skip.py](../emd/models/skip.py)."""
+
 
 def card(listed: list[Entry], tables: measure.Tables, pictures: str) -> str:
     """Return the card of these models; ``pictures`` is their folder as the card sees it."""
@@ -50,16 +59,15 @@ there, wrong elsewhere. `--report` tells whether an image is unlike what a model
 - **They know what they were shown.** Simulated scenes have ideal detectors and probes; detail that
   none of them has may be taken for noise. Look at the residual (`emd preview`), which should show
   no structure.
-- **Structure near 5 px or finer** is lost first, and the jitter of scan lines goes with the noise.
-- **Faint columns beside bright ones** vanish at a few counts a pixel before they do to the eye.
+- **Fine structure** is lost first (the narrow spacings of the charts), and the jitter of scan lines
+  goes with the noise.
+- **Faint columns beside bright ones** can vanish: [dose.md](../results/dose.md) counts those found,
+  beside those found without denoising.
 - **They never say that they do not know**: the error map of `--report` does, in part.
 
 {sections.failures(pictures, "skips", "`skip48_clean`")}
 
 ## Schedule
-
-*Full* is the length that its schedule was meant to have. The last columns tell by how many dB the
-squared error falls on held-out crops of all doses, in the mean and at worst.
 
 {_schedule(listed)}
 
@@ -69,7 +77,7 @@ squared error falls on held-out crops of all doses, in the mean and at worst.
 
 ## Cite
 
-{sections.CITE}
+{_CITE}
 """
 
 
@@ -82,7 +90,7 @@ def _gains(listed: list[Entry], tables: measure.Tables) -> str:
         (f"`{entry.config.name}`", kind, *(sections.gain(found.get((entry.config.name, kind, dose)))
                                            for dose in doses))
         for entry in listed
-        for kind in measure.kinds_of(entry.config.domain)
+        for kind in measure.kinds_for(entry.config)
         if entry.card is not None
     ]  # fmt: skip
     header = ("model", "scene", *(f"{dose} counts" for dose in doses))
@@ -90,7 +98,10 @@ def _gains(listed: list[Entry], tables: measure.Tables) -> str:
 
 
 def _schedule(listed: list[Entry]) -> str:
-    facts = ("batches", "full_schedule", "batch_size", "start", "real_frames", "device", "date")
+    facts = (
+        "batches", "full_schedule", "batch_size", "start", "real_frames", "simulated_share",
+        "device", "date",
+    )  # fmt: skip
     rows = [
         (
             f"`{entry.config.name}`",
@@ -101,7 +112,7 @@ def _schedule(listed: list[Entry]) -> str:
         if entry.card is not None
     ]
     header = (
-        "model", "batches", "full", "crops a batch", "started from", "real frames", "trained on",
-        "date", "falls by", "worst",
+        "model", "batches", "full", "crops a batch", "started from", "real frames",
+        "simulated share", "trained on", "date", "falls by", "worst",
     )  # fmt: skip
-    return standing.table(header, rows)
+    return f"{_SCHEDULE}\n\n{standing.table(header, rows)}"

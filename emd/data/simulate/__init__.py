@@ -71,7 +71,7 @@ __all__ = [
 Kind = Callable[..., Simulated]
 
 # Kinds of a domain in the order in which a mixture takes them, with their doses in counts a pixel;
-# atom columns alone are a domain within STEM.
+# atom columns alone are a domain within STEM, for who learnt nothing else.
 KINDS: dict[str, tuple[tuple[Kind, float, float], ...]] = {
     # One diffraction pattern in ten: in units of its mean one outweighs a hundred micrographs.
     "tem": (

@@ -2,7 +2,8 @@
 
 A field is a sum of Gaussian columns on a lattice of any cell, with vacancies, static displacements
 and a slowly varying background. `HEXAGONAL` and `BINARY` are the two conditions that denoisers are
-compared on (`experiments.dose`); `drawn` makes lattices of all kinds to learn from.
+compared on (`experiments.dose`); `drawn` makes lattices of all kinds to learn from, `sampled_alike`
+those of columns of about one width.
 
 Source: incoherent imaging, by which a column adds the probe's profile times its weight (Pennycook
 and Jesson, Ultramicroscopy 37 (1991) 14).
@@ -20,11 +21,13 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PRNGKeyArray
 
+from emd.data.simulate import detector
 from emd.data.simulate.detector import Simulated, poisson
 from emd.data.simulate.optics import Scalar
 from emd.data.simulate.texture import log_uniform, uniform
 
 _CUT = 4.0  # of a column's Gaussian, in standard deviations
+_BLOCK = 2**15  # columns
 _WAVES = 3  # of the background
 
 
@@ -123,7 +126,7 @@ def render(
 ) -> Float[Array, "h w"]:
     """The sum of columns; each a Gaussian of peak `weights`, cut at 4 standard deviations.
 
-    Gaussians separate, so the sum over columns is one product of two matrices.
+    Gaussians separate, so the sum over columns is a product of two matrices.
     """
     pixel = jnp.arange(side_px, dtype=jnp.float32)
 
@@ -131,8 +134,20 @@ def render(
         apart = (pixel[None, :] - centre[:, None]) / probe_px
         return jnp.where(jnp.abs(apart) <= _CUT, jnp.exp(-0.5 * apart**2), 0.0)
 
-    rows = profile(positions_px[:, 0]) * weights[:, None]
-    return rows.T @ profile(positions_px[:, 1])
+    def part(places: Float[Array, "b 2"], peaks: Float[Array, " b"]) -> Float[Array, "side side"]:
+        rows = profile(places[:, 0]) * peaks[:, None]
+        return rows.T @ profile(places[:, 1])
+
+    count = len(positions_px)
+    if count <= _BLOCK:
+        return part(positions_px, weights)
+    # the profiles of all columns of a large field would fill the memory
+    places = jnp.pad(positions_px, ((0, -count % _BLOCK), (0, 0))).reshape(-1, _BLOCK, 2)
+    peaks = jnp.pad(weights, (0, -count % _BLOCK)).reshape(-1, _BLOCK)
+    dark = jnp.zeros((side_px, side_px))
+    return jax.lax.fori_loop(
+        0, len(places), lambda i, image: image + part(places[i], peaks[i]), dark
+    )
 
 
 def background(key: PRNGKeyArray, side_px: int) -> Float[Array, "h w"]:
@@ -177,7 +192,7 @@ def drawn(
     """A lattice of any kind: honeycomb, binary, or an oblique cell of one to three columns.
 
     Nearest lattice points are 5 to 26 px apart, or as far as `spacings_px` says; probes 0.12 to
-    0.28 of that and at least 1 px wide. `kinds` is how many of the three there are.
+    0.28 of that and at least 1 px wide. Only the first `kinds` of the three are drawn.
     """
     keys = jax.random.split(key, 10)
     spacing = log_uniform(keys[0], *spacings_px)
@@ -225,7 +240,8 @@ def sampled_alike(key: PRNGKeyArray) -> Lattice:
 
     Who knows the width knows most of what there is to know of a lattice at low doses. The standard
     deviation is 1.9 to 2.6 px for three in four lattices, else 1.4 to 3.4. Half of them are of any
-    kind, 5.5 to 22 px apart; half honeycombs and binary squares, 10 to 16 px apart.
+    kind, 5.5 to 22 px apart; half honeycombs and binary squares, 10 to 16 px apart: around
+    `HEXAGONAL` and `BINARY`, on which a network that learns of these is at home.
     """
     keys = jax.random.split(key, 8)
     wide = drawn(keys[0], spacings_px=(5.5, 22.0))
@@ -234,12 +250,8 @@ def sampled_alike(key: PRNGKeyArray) -> Lattice:
     lattice = jax.tree.map(lambda a, b: jnp.where(is_usual, a, b), usual, wide)
     is_near = jax.random.bernoulli(keys[3], 0.75)
     near, far = uniform(keys[4], 1.9, 2.6), uniform(keys[5], 1.4, 3.4)
-    return Lattice(
-        lattice.cell_px,
-        lattice.basis,
-        lattice.weights,
-        jnp.where(is_near, near, far),
-        vacancies=lattice.vacancies,
+    return lattice._replace(
+        probe_px=jnp.where(is_near, near, far),
         displacement_px=uniform(keys[6], 0.1, 0.5),
         background=log_uniform(keys[7], 0.02, 0.25),
     )
@@ -253,4 +265,4 @@ def haadf_lattice(
     lattice_key, field_key, noise_key = jax.random.split(key, 3)
     lattice, cells = sampled_alike(lattice_key), most_cells(side_px)
     clean = draw(field_key, lattice, side_px=side_px, cells=cells).clean
-    return expose(noise_key, clean / clean.mean(), dose=dose, readout=readout)
+    return detector.expose(noise_key, clean, dose=dose, readout=readout)
