@@ -121,15 +121,18 @@ def test_drawn_lattices_fill_a_field():
         assert clean.max() > 0.3
 
 
-def test_lattices_sampled_alike_have_columns_of_about_one_width():
-    drawn = jax.vmap(haadf.sampled_alike)(jax.random.split(jax.random.key(5), 400))
-    width = np.asarray(drawn.probe_px)
-    assert (width >= 1.4).all()
-    assert (width <= 3.4).all()
-    assert ((width >= 1.9) & (width <= 2.6)).mean() == pytest.approx(0.75 + 0.25 * 0.35, abs=0.06)
+def test_lattices_sampled_alike_are_near_the_benchmark_or_of_any_kind():
+    drawn = jax.vmap(haadf.sampled_alike)(jax.random.split(jax.random.key(5), 500))
+    width, basis = np.asarray(drawn.probe_px), np.asarray(drawn.basis)
+    assert 1.4 <= width.min() < 1.5
+    assert 3.3 < width.max() <= 3.4
+    is_near = (width >= 2.0) & (width <= 2.4)
+    assert is_near.mean() == pytest.approx(0.6 + 0.4 * 0.2, abs=0.06)
     nearest = np.linalg.norm(np.asarray(drawn.cell_px), axis=2).min(1)
     assert nearest.min() >= 5.5
     assert nearest.max() <= 22 * 3**0.5  # a honeycomb's cell is larger than its spacing
-    assert (np.asarray(drawn.weights).max(1) == 1).all()
-    # a third of one half is of an oblique cell, which has a third column of its own
-    assert (np.asarray(drawn.basis)[:, 2] != 0).any(1).mean() == pytest.approx(1 / 6, abs=0.06)
+    weights = np.asarray(drawn.weights)
+    np.testing.assert_array_equal(weights.max(1), 1)
+    # a third of the others has an oblique cell, with a third column of its own
+    is_oblique = (basis[:, 2] != 0).any(1)
+    assert is_oblique.mean() == pytest.approx(0.4 / 3, abs=0.05)

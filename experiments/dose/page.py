@@ -240,7 +240,7 @@ Every score is against the expected counts, which simulation knows. Rivals are t
 parameter is that of highest PSNR on two other fields of the same lattice and dose, inside the
 generalised Anscombe transform with its exact unbiased inverse; the Gaussian, which is linear,
 works on the counts. Ours know no dose, and no lattice but for `..._columns`, which learnt of
-nothing but lattices: of many kinds, half of them of a kind with these. Each table shows of our
+nothing but lattices: of many kinds, three in five of them near these. Each table shows of our
 models the best of each family by mean PSNR. `{contestants.FIT}` is `emd denoise --model fit`: a
 kernel fitted to each image."""
 
