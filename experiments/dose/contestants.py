@@ -101,9 +101,10 @@ def named(name: str, root: str | None) -> Contestant:
             return Contestant(name, DEFAULT, stamp, functools.partial(_plain, rival))
     single = name.removesuffix(SUFFIX)
     model = checkpoint.load(single, root=root)
-    model = model if name == single else ensemble(model)
-    prepare = functools.partial(_learned, model)
     stamp = checkpoint.fingerprint(model.variables)
+    if name != single:
+        model, stamp = ensemble(model), _digest(stamp, _source(ensemble))
+    prepare = functools.partial(_learned, model)
     return Contestant(name, OURS, stamp, prepare, zoo.find(single).domain)
 
 
