@@ -1,9 +1,7 @@
 """The mean of what a network makes of an image under the eight symmetries of the square.
 
 Owns the wrapper that makes it a model like any other. Strided convolutions see a turned image
-otherwise; the mean does not, and what they get wrong by chance partly cancels. More of it does
-where a pixel lies elsewhere in its cell each time: so the image is moved once it is turned. By the
-same step each time, or the mean of a turned image would be another.
+otherwise; the mean does not, and what they get wrong by chance partly cancels.
 
 Source: Timofte, Rothe and Van Gool, "Seven ways to improve example-based single image super
 resolution" (CVPR 2016), section 3.4.
@@ -24,8 +22,6 @@ from emd.models.pixelwise import Kernel
 SUFFIX = "_ensemble"
 """Of the model's name."""
 
-_STEP_PX = (3, 9)  # with its turns and flips, four places along each side of four pixels
-
 
 class Ensemble(nn.Module):
     """A network over all eight flips and turns: eight times its work, in the memory of one."""
@@ -40,12 +36,7 @@ class Ensemble(nn.Module):
     @property
     def halo_px(self) -> int:
         """What tiles need around them."""
-        return int(self.network.halo_px) + self._edge_px
-
-    @property
-    def _edge_px(self) -> int:
-        """What is lost by moving the image: a cell, none where that is a pixel."""
-        return self.cell_px if self.cell_px > 1 else 0
+        return int(self.network.halo_px)
 
     @property
     def tiles_px(self) -> tuple[int, int]:
@@ -59,28 +50,16 @@ class Ensemble(nn.Module):
         return int(self.network.map_bytes)
 
     def __call__(self, x: Float[Array, "n h w"], *, margin: int = 0) -> Float[Array, "n h2 w2"]:
-        """Return the mean of the restored images, turned back, less ``margin`` cells a side.
-
-        Within ``halo_px`` of the border what is beyond the opposite one shows.
-        """
+        """Return the mean of the restored images, turned back, less ``margin`` cells a side."""
         total: Any = 0.0
         for quarter in range(4):
             turned = jnp.rot90(x, quarter, axes=(1, 2))
             for flipped in (False, True):
                 seen = turned[:, ::-1] if flipped else turned
-                made = self._moved(seen, margin)
+                made = self.network(seen, margin=margin)
                 made = made[:, ::-1] if flipped else made
                 total = total + jnp.rot90(made, -quarter, axes=(1, 2))
         return jnp.asarray(total / 8)
-
-    def _moved(self, x: Float[Array, "n h w"], margin: int) -> Float[Array, "n h2 w2"]:
-        """What the network makes of images moved by a part of a cell, moved back."""
-        step = tuple(pixels % self.cell_px for pixels in _STEP_PX)
-        edge = self._edge_px if margin else 0
-        moved = jnp.roll(x, [-pixels for pixels in step], (1, 2))
-        made = self.network(moved, margin=margin - edge // self.cell_px)
-        made = jnp.roll(made, step, (1, 2))  # what comes round is within the edge
-        return made[:, edge : made.shape[1] - edge, edge : made.shape[2] - edge]
 
 
 def ensemble(model: Model) -> Model:

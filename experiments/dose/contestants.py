@@ -101,10 +101,9 @@ def named(name: str, root: str | None) -> Contestant:
             return Contestant(name, DEFAULT, stamp, functools.partial(_plain, rival))
     single = name.removesuffix(SUFFIX)
     model = checkpoint.load(single, root=root)
-    stamp = checkpoint.fingerprint(model.variables)
-    if name != single:
-        model, stamp = ensemble(model), _digest(stamp, _source(ensemble))
+    model = model if name == single else ensemble(model)
     prepare = functools.partial(_learned, model)
+    stamp = checkpoint.fingerprint(model.variables)
     return Contestant(name, OURS, stamp, prepare, zoo.find(single).domain)
 
 
