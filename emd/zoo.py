@@ -98,6 +98,7 @@ PAPER_MODELS: tuple[ModelConfig, ...] = tuple(
 CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
     ModelConfig(family, domain, size, objective=objective)
     for family, domain, size, objective in (
+        ("skip", "tem", _SKIP_SIZE, "clean"),
         ("skip", "stem", _SKIP_SIZE, "clean"),
         ("skip", "stem", _SKIP_SIZE, COLUMNS),
         ("kernel", "tem", 7, "clean"),

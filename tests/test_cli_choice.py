@@ -17,7 +17,7 @@ from emd.cli.ledger import Ledger, stamp
     ("metadata", "model", "words"),
     [
         ({"mode": "STEM"}, "stem_skip48_clean", "STEM"),
-        ({"mode": "TEM", "kV": 300}, "tem_mlp1_w7", "TEM"),
+        ({"mode": "TEM", "kV": 300}, "tem_skip48_clean", "TEM"),
         ({}, "temstem_mlp1_w7", "does not say"),
         ({"mode": None}, "temstem_mlp1_w7", "does not say"),
         ({"mode": "SEM"}, "temstem_mlp1_w7", "does not say"),

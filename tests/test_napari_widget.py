@@ -118,8 +118,8 @@ def test_the_choice_of_auto_is_told(viewer, application, told):
     assert widget.model.value == layers.AUTO
     viewer.add_image(noisy(9, 9), name="grain", metadata={"mode": "TEM"})
     finish(widget, application)
-    assert told.pop().message == "grain: tem_mlp1_w7, as the file says TEM"
-    assert viewer.layers[-1].name == "grain tem_mlp1_w7"
+    assert told.pop().message == "grain: tem_skip48_clean, as the file says TEM"
+    assert viewer.layers[-1].name == "grain tem_skip48_clean"
 
 
 def test_the_tooltip_is_the_card(widget):

@@ -12,7 +12,7 @@ PER_FILE = (AUTO, FIT)
 
 _MODELS = {
     "STEM": ("stem_skip48_clean", "the file says STEM"),
-    "TEM": ("tem_mlp1_w7", "the file says TEM"),
+    "TEM": ("tem_skip48_clean", "the file says TEM"),
 }
 _OTHERWISE = ("temstem_mlp1_w7", "the file does not say whether TEM or STEM")
 _NO_MODEL = "no model was trained on diffraction: name one with --model to insist"
