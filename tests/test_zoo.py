@@ -28,7 +28,13 @@ NAMES = {f"{stem}{size}" for stem, sizes in PAPER.items() for size in sizes}
 PUBLISHED = {
     f"{d}_kernel_w{w}_published" for d in ("tem", "stem", "temstem") for w in (3, 5, 7, 11)
 }
-CLEAN = {"tem_skip48_clean", "stem_skip48_clean", "stem_skip48_columns", "tem_kernel_w7_clean", "tem_mlp1_w7_clean"}
+CLEAN = {
+    "tem_skip48_clean",
+    "stem_skip48_clean",
+    "stem_skip48_columns",
+    "tem_kernel_w7_clean",
+    "tem_mlp1_w7_clean",
+}
 
 
 def test_all_models_and_no_others():
