@@ -82,15 +82,16 @@ def _panel(axes: Any, rows: Sequence[Row], condition: str, dose: float) -> dict[
     for level in raw:
         axes.axhline(level, color="#999999", linewidth=0.8)
     axes.set_xscale("log")
-    axes.margins(x=0.12, y=0.08)
+    axes.margins(x=0.12, y=0.2)
     best = front(points)
     axes.plot([p[0] for p in best], [p[1] for p in best], color=style.PALE, linewidth=2, zorder=1)
     labelled: list[float] = []
     for seconds, psnr, name in reversed(best):  # of close ones the best
         if all(abs(math.log10(seconds / other)) > _LABEL_DECADES for other in labelled):
+            lift = 4 if labelled else 11  # the slowest have the longest names
             labelled.append(seconds)
             axes.annotate(
-                name, (seconds, psnr), textcoords="offset points", xytext=(0, 4), ha="center",
+                name, (seconds, psnr), textcoords="offset points", xytext=(0, lift), ha="center",
                 fontsize=5,
             )  # fmt: skip
     if condition == fields.HEXAGONAL.name:
