@@ -107,6 +107,9 @@ CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
 )
 """Those that ship beside the paper's, taught with the truth."""
 
+SKIP_MODELS = tuple(config for config in CLEAN_MODELS if config.family == "skip")
+"""The networks with skip connections among them."""
+
 MODELS: dict[str, ModelConfig] = {config.name: config for config in PAPER_MODELS} | {
     config.name: config
     for config in (

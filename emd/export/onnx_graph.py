@@ -46,11 +46,7 @@ def render(model: Model) -> bytes:
     if isinstance(model.module, Kernel | MLP):
         y = _pixelwise(graph, fold(model.module, model.variables["params"]), padded)
     else:
-        if isinstance(model.module, Autoencoder):
-            y = _autoencoder(graph, fold_autoencoder(model.variables), padded)
-        else:
-            y = _skip(graph, model.variables["params"], padded)
-        y = _cropped(graph, y, halo)
+        y = _cropped(graph, _network(graph, model, padded), halo)
     y = graph.add("Squeeze", y, graph.axes(1))
     if not model.config.published:
         mean_of = graph.add("ReduceMean", y, axes=[1, 2], keepdims=1)
@@ -185,6 +181,12 @@ def _stacked(graph: _Graph, maps: str, numbers: np.ndarray) -> str:
             graph.add("Slice", planes[orbit], graph.axes(*place), graph.axes(*ends), spatial)
         )
     return graph.add("Concat", *parts, axis=1)
+
+
+def _network(graph: _Graph, model: Model, x: str) -> str:
+    if isinstance(model.module, Autoencoder):
+        return _autoencoder(graph, fold_autoencoder(model.variables), x)
+    return _skip(graph, model.variables["params"], x)
 
 
 def _autoencoder(graph: _Graph, layers: Layers, y: str) -> str:

@@ -136,7 +136,7 @@ def measure_all(root: Path, *, side_px: int, seeds: int) -> Tables:
 def scored_models() -> list[str]:
     """Return the names of the models that are held against the truth."""
     names = [f"{domain}_{suffix}" for domain in SCORED_DOMAINS for suffix in SUFFIXES]
-    return names + [model.name for model in zoo.CLEAN_MODELS if model.family == "skip"]
+    return names + [model.name for model in zoo.SKIP_MODELS]
 
 
 def answering_models() -> list[str]:

@@ -56,9 +56,9 @@ def entries(root: Path, *families: str) -> list[Entry]:
             if checkpoint.is_there(root / config.name)
             else None,
         )
-        for config in (*zoo.PAPER_MODELS, *zoo.CLEAN_MODELS)
         # kernels and perceptrons taught otherwise than the paper's have their own cards alone
-        if config.family in families and (config.family == "skip" or config in zoo.PAPER_MODELS)
+        for config in (*zoo.PAPER_MODELS, *zoo.SKIP_MODELS)
+        if config.family in families
     ]
 
 
