@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from emd import opencv
 from emd.checkpoint import Model
 from emd.data.intensity import Frame, device_type, for_device
 from emd.data.normalise import Scale, normalise
-from emd.data.pixels import reflected
+from emd.data.pixels import mirrored, reflected
 from emd.memory import free_bytes
 from emd.models.autoencoder import STRIDE
 from emd.models.folded import LINE_PX, Folded, apply_folded
@@ -38,10 +38,12 @@ class Engine(NamedTuple):
     Attributes:
       call: of stacked tiles and, unless they are latents, their minima and means still to be
         taken out; gives normalised restored tiles, or latents.
-      halo: what tiles need around them, and lose [px].
+      halo: what tiles need around them [px].
       tile: height and width of the tiles that suit the device [px].
       workers: how many calls to have on their way at once.
       cell: tiles begin at multiples of this [px].
+      reflects: whether images are reflected beyond their border, and tiles lose their halo. Else
+        tiles end where images do and lose nothing: what lies beyond is the network's own affair.
       line: inputs' width is rounded up to a multiple of this [px].
       whole: fills an array from a frame without tiles, where that is quicker.
     """
@@ -53,13 +55,31 @@ class Engine(NamedTuple):
     cell: int = STRIDE
     line: int = 1
     whole: Callable[[Frame, np.ndarray], None] | None = None
+    reflects: bool = True
+
+    def around(self, part: slice, length: int) -> tuple[Int[np.ndarray, " k"], slice]:
+        """The places of an axis that a part of it is made from, and which of them are its own.
+
+        As many for equal parts. Of networks that pad themselves parts begin with a cell, and an
+        axis that is no multiple of a cell is filled up, mirrored.
+        """
+        first, last = part.start - self.halo, part.stop + self.halo
+        if self.reflects:
+            places = reflected(np.arange(first, last), length)
+        else:
+            whole, end = (-(-side // self.cell) * self.cell for side in (length, last))
+            span = min(end - first, whole)
+            first = min(max(first, 0), whole - span)
+            places = mirrored(np.arange(first, first + span), length)
+        return places, slice(part.start - first, part.stop - first)
 
 
 def restoring(model: Model, *, beside: int = 0) -> Engine:
     """The engine that restores; `beside` is the memory that will be taken by others [bytes]."""
     if not isinstance(model.module, Kernel | MLP):
         margin = model.module.halo_px // model.module.cell_px
-        return network(model, "__call__", margin, beside=beside)
+        pads = model.module.pads_itself
+        return network(model, "__call__", None if pads else margin, beside=beside)
     folded = fold(model.module, jax.device_put(model.variables["params"]))
     halo = model.module.width // 2
     if not on_host():
@@ -71,12 +91,18 @@ def restoring(model: Model, *, beside: int = 0) -> Engine:
     return Engine(each, halo, (256, 2048), cores(), line=LINE_PX, whole=whole)
 
 
-def network(model: Model, method: str, margin: int, *, beside: int = 0) -> Engine:
-    """The engine of one of a network's methods, which loses `margin` cells a side."""
+def network(model: Model, method: str, margin: int | None, *, beside: int = 0) -> Engine:
+    """The engine of one of a network's methods, which loses `margin` cells a side.
+
+    None is for a network that loses nothing, as it pads images itself.
+    """
     variables = jax.device_put(model.variables)  # once, not with every batch
     call = functools.partial(_apply_tiles, model.module, method, margin, variables)
     tile, workers = _network_tile(model.module, beside)
-    return Engine(call, model.module.halo_px, tile, workers, model.module.cell_px)
+    reflects = margin is not None
+    return Engine(
+        call, model.module.halo_px, tile, workers, model.module.cell_px, reflects=reflects
+    )
 
 
 def _network_tile(module: Any, beside: int) -> tuple[tuple[int, int], int]:
@@ -113,7 +139,7 @@ def tiling_of(engine: Engine, shape: tuple[int, int], frames: int, tile_px: int 
 def reader(
     engine: Engine, tiling: Tiling, frames: list[Frame], *, offset: int = 0
 ) -> Callable[[Tile, np.ndarray], tuple[np.float32, np.float32]]:
-    """What fills a tile with its halo, reflected at the border, and gives the scale to take out.
+    """What fills a tile with what lies around it, and gives the scale to take out.
 
     `offset` is where in the frame the tiling begins.
     """
@@ -121,8 +147,8 @@ def reader(
 
     def read(tile: Tile, out: np.ndarray) -> tuple[np.float32, np.float32]:
         frame, way = frames[tile.frame], ways[tile.frame]
-        rows, columns = (
-            reflected(start + offset + np.arange(-engine.halo, side + engine.halo), length)
+        (rows, _), (columns, _) = (
+            engine.around(slice(start + offset, start + offset + side), length)
             for start, side, length in zip(tile[1:], tiling.tile, frame.pixels.shape, strict=True)
         )
         gather(frame.pixels, rows, columns, way.put, out[:, : len(columns)])
@@ -143,12 +169,18 @@ def run(
     """Fills `out`, which has one place for each cell of `cell` pixels a side, from pixels."""
     height, width = tiling.tile
 
+    def around(start: int, side: int, axis: int) -> tuple[Int[np.ndarray, " k"], slice]:
+        return engine.around(slice(start, start + side), tiling.shape[axis])
+
     def write(tile: Tile, piece: Float[np.ndarray, "i j ..."]) -> None:
-        own = piece[: height // cell, : width // cell]
+        if engine.reflects:
+            own = piece[: height // cell, : width // cell]
+        else:
+            own = piece[around(tile.row, height, 0)[1], around(tile.column, width, 1)[1]]
         paste(out[tile.frame], own, tile.row // cell, tile.column // cell)
 
-    span = width + 2 * engine.halo
-    shape = (tiling.batch, height + 2 * engine.halo, span + -span % engine.line)
+    rows, columns = (len(around(0, side, axis)[0]) for axis, side in enumerate(tiling.tile))
+    shape = (tiling.batch, rows, columns + -columns % engine.line)
     inputs = np.empty(shape, device_type(dtype, host=on_host()))
     stream(tiling.tiles(len(out)), read, engine.call, write, inputs, workers=engine.workers)
 
@@ -165,7 +197,7 @@ def over_frames(
 
 
 def over_image(model: Model, x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """What a model makes of a whole normalised image, reflected beyond its border.
+    """What a model makes of a whole normalised image.
 
     The step of `emd.restore.restore` between its normalisation and the inverse.
     """
@@ -183,16 +215,17 @@ def over_image(model: Model, x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "
 def _apply_tiles(
     module: nn.Module,
     method: str,
-    margin: int,
+    margin: int | None,
     variables: Any,
     x: Shaped[Array, "n h w ..."],
     *scale: Float[Array, " n"],
 ) -> Float[Array, "n i j ..."]:
     """What a module's method makes of tiles, normalised first by `scale` if any, less a margin."""
+    options: dict[str, Any] = {} if margin is None else {"margin": margin}
     ready = normalise(x.astype(jnp.float32), Scale(*scale)) if scale else x
     # else GPUs round the factors of products to 10 bits, and tiles would differ from the whole
     with jax.default_matmul_precision("highest"):
-        y = module.apply(variables, ready, method=method, margin=margin)
+        y = module.apply(variables, ready, method=method, **options)
     return jnp.asarray(y)
 
 

@@ -34,6 +34,11 @@ class Ensemble(nn.Module):
         return int(self.network.cell_px)
 
     @property
+    def pads_itself(self) -> bool:
+        """Whether an image's border is its own affair."""
+        return bool(self.network.pads_itself)
+
+    @property
     def halo_px(self) -> int:
         """What tiles need around them."""
         return int(self.network.halo_px)
@@ -49,14 +54,14 @@ class Ensemble(nn.Module):
         """What the maps of a tile take, for each pixel."""
         return int(self.network.map_bytes)
 
-    def __call__(self, x: Float[Array, "n h w"], *, margin: int = 0) -> Float[Array, "n h2 w2"]:
-        """Return the mean of the restored images, turned back, less ``margin`` cells a side."""
+    def __call__(self, x: Float[Array, "n h w"], **margin: int) -> Float[Array, "n h2 w2"]:
+        """Return the mean of the restored images, turned back, less a ``margin`` if any."""
         total: Any = 0.0
         for quarter in range(4):
             turned = jnp.rot90(x, quarter, axes=(1, 2))
             for flipped in (False, True):
                 seen = turned[:, ::-1] if flipped else turned
-                made = self.network(seen, margin=margin)
+                made = self.network(seen, **margin)
                 made = made[:, ::-1] if flipped else made
                 total = total + jnp.rot90(made, -quarter, axes=(1, 2))
         return jnp.asarray(total / 8)

@@ -57,16 +57,18 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
     >>> restored.shape, restored.dtype, restored.numblocks
     ((6, 64, 64), dtype('uint16'), (3, 1, 1))
     """
-    halo = restoring(model).halo
+    engine = restoring(model)
+    halo = engine.halo
     pieces = array.rechunk((*array.chunks[:-2], *(sides_of(s, halo) for s in array.chunks[-2:])))
     if pieces.numblocks[-2:] == (1, 1):
         out = da.map_blocks(whole, pieces, dtype=array.dtype, meta=array._meta)
         return out.rechunk(array.chunks)
     measured = _measured(pieces)
     depth = {array.ndim - 2: halo, array.ndim - 1: halo}
-    padded = da.overlap.overlap(_padded(pieces, halo), depth, "none", allow_rechunk=False)
+    padded = _padded(pieces, halo) if engine.reflects else pieces
+    padded = da.overlap.overlap(padded, depth, "none", allow_rechunk=False)
     raw = da.map_blocks(
-        functools.partial(_restored, model=model),
+        functools.partial(_restored, model=model, sides=pieces.chunks[-2:]),
         padded,
         measured,
         chunks=pieces.chunks,
@@ -160,13 +162,25 @@ def _measured(pieces: Any) -> Any:
 # --- pieces restored -------------------------------------------------------------------------
 
 
-def _restored(padded: np.ndarray, measured: np.ndarray, *, model: Model) -> np.ndarray:
+def _restored(
+    padded: np.ndarray,
+    measured: np.ndarray,
+    *,
+    model: Model,
+    sides: tuple[tuple[int, ...], tuple[int, ...]],
+    block_id: tuple[int, ...],
+) -> np.ndarray:
     """Normalised pieces restored, without the halo that they come with."""
     engine = restoring(model)
-    height, width = (side - 2 * engine.halo for side in padded.shape[-2:])
-    out = np.empty((*padded.shape[:-2], height, width), np.float32)
+    places = [
+        (engine.halo if engine.reflects or number else 0, lengths[number])
+        for number, lengths in zip(block_id[-2:], sides, strict=True)
+    ]
+    height, width = (slice(before, before + length) for before, length in places)
+    out = np.empty((*padded.shape[:-2], *(length for _, length in places)), np.float32)
     for index in np.ndindex(out.shape[:-2]):
-        out[index] = restored(padded[index], _of_frame(measured[index]), engine)
+        own = _of_frame(measured[index])
+        out[index] = restored(padded[index], (height, width), own, engine)
     return out
 
 

@@ -125,16 +125,17 @@ def _filled(piece: Shaped[np.ndarray, "h w"], measured: Measured, scale: Scale) 
 
 def restored(
     padded: Shaped[np.ndarray, "h w"],
+    own: tuple[slice, slice],
     measured: Measured,
     engine: Engine,
     tile_px: int | None = None,
 ) -> Float[np.ndarray, "i j"]:
-    """A normalised piece restored, without the halo that it comes with."""
-    halo, (height, width) = engine.halo, padded.shape
+    """A normalised piece restored: its own pixels, without those around that it comes with."""
+    height, width = padded.shape
     frame = _filled(padded, measured, measured.scale)
     whole = np.empty((height, width), np.float32)
     over_frames(engine, tiling_of(engine, (height, width), 1, tile_px), [frame], whole[None])
-    return whole[halo : height - halo, halo : width - halo]
+    return whole[own]
 
 
 def raw_sum(piece: np.ndarray, raw: np.ndarray, _: Measured) -> float:

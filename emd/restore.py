@@ -125,7 +125,8 @@ def restore(
         result is not finite.
 
     Source: paper, section 2.2 (normalisation); reflect padding as in the published program.
-    Deviation: that program normalises every tile by itself, which leaves seams.
+    Deviation: that program normalises every tile by itself, which leaves seams. Networks with skip
+    connections see no reflection: beyond the border lies nothing, as when they learnt.
     """
     stack = micrograph.pixels.reshape(-1, *micrograph.pixels.shape[-2:])
     restored = np.empty(stack.shape, stack.dtype)

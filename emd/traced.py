@@ -88,7 +88,8 @@ def trace(model: Model) -> Restoring:
             network = _pixelwise(jax.tree.map(np.asarray, folded))
         halo, multiple = model.module.width // 2, 1
     else:
-        halo, multiple = model.module.halo_px, model.module.cell_px
+        halo = 0 if model.module.pads_itself else model.module.halo_px
+        multiple = model.module.cell_px
         network = _network(model)
 
     def restoring(x: Float[Array, "n h w"]) -> Float[Array, "n h w"]:
@@ -104,14 +105,18 @@ def trace(model: Model) -> Restoring:
 
 
 def _padded(x: Float[Array, "n h w"], halo: int, multiple: int) -> Float[Array, "n h2 w2"]:
-    """Images reflected by `halo` on each side, and beyond the end up to a multiple of a side."""
+    """Images reflected by `halo` on each side, and beyond the end up to a multiple of a side.
+
+    Without halo they are mirrored at their end, the last pixel repeated, as by `Engine.around`.
+    """
     for axis in (1, 2):
         side = x.shape[axis]
+        last = 2 * (side - 1) if halo else 2 * side - 1
         # written so that a side not known yet is seen to be a multiple
         index = jnp.arange((side + multiple - 1) // multiple * multiple + 2 * halo) - halo
         # a single pixel has no period of its own: any will do
-        folded = index % jnp.maximum(2 * (side - 1), 1)
-        x = jnp.take(x, jnp.minimum(folded, 2 * (side - 1) - folded), axis, mode="clip")
+        folded = index % (jnp.maximum(last, 1) if halo else 2 * side)
+        x = jnp.take(x, jnp.minimum(folded, last - folded), axis, mode="clip")
     return x
 
 
@@ -119,7 +124,7 @@ def _network(model: Model) -> Restoring:
     """The network of padded images, less the halo before them."""
     if isinstance(model.module, Autoencoder):
         return _autoencoder(fold_autoencoder(model.variables))
-    halo = model.module.halo_px
+    halo = 0 if model.module.pads_itself else model.module.halo_px
 
     def network(x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
         return jnp.asarray(model.module.apply(model.variables, x))[:, halo:, halo:]

@@ -121,7 +121,7 @@ def _train(
         batch_size=config.batch_size,
         seed=config.seed,
         side_px=SIDE_PX,
-        objective=objective.DRAWS[config.objective],
+        objective=objective.ending(objective.DRAWS[config.objective], cell=module.cell_px),
         loss=loss.remaining,
     )
     return fitting.fit(

@@ -140,6 +140,11 @@ def test_autoencoders_show_no_seam(tmp_path, monkeypatch):
     assert_is_restored(tmp_path, noisy((133, 50)), (67, 25), "tem_latent16")
 
 
+def test_networks_that_pad_themselves_show_no_seam(tmp_path, monkeypatch):
+    set_limits(monkeypatch, PIECES)
+    assert_is_restored(tmp_path, noisy((461, 300), "uint16"), (150, 141), "stem_skip48_columns")
+
+
 def test_a_giant_frame_is_told_from_small_ones(tmp_path, monkeypatch):
     set_limits(monkeypatch, PIECES | {"WHOLE_PX": 140 * 150})
     done = assert_is_restored(tmp_path, noisy((3, 140, 150)), (2, 70, 75))

@@ -55,6 +55,25 @@ def as_counts(monkeypatch):
     monkeypatch.setattr(objective, "normalise", lambda image, scale: image)
 
 
+def test_ended_images_are_mirrored_at_their_end():
+    def draw(key, data, *, batch, side):
+        seen = jax.random.normal(key, (batch, side, side))
+        return Pair(seen, 2 * seen)
+
+    ended = objective.ending(draw, cell=16)
+    pair = Pair(*map(np.asarray, ended(jax.random.key(3), None, batch=64, side=32)))
+    np.testing.assert_array_equal(pair.wanted, 2 * pair.seen)
+    ends = []
+    for seen in pair.seen:
+        # rows are unlike each other unless mirrored: how many at the end have a double before
+        down, across = (32 - len(np.unique(way[:, 0])) for way in (seen, seen.T))
+        whole = seen[: 32 - down, : 32 - across]
+        np.testing.assert_array_equal(np.pad(whole, ((0, down), (0, across)), "symmetric"), seen)
+        ends += [down, across]
+    assert max(ends) == 15
+    assert 0.4 < np.mean(np.array(ends) == 0) < 0.7
+
+
 def test_objectives_are_those_of_the_zoo():
     assert tuple(objective.DRAWS) == zoo.OBJECTIVES
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emd.data.micrograph import DTYPES
-from emd.data.pixels import bands, despike, fill_nonfinite, outlier_warning, reflected
+from emd.data.pixels import bands, despike, fill_nonfinite, mirrored, outlier_warning, reflected
 
 
 def noisy(shape, seed=0):
@@ -10,10 +10,11 @@ def noisy(shape, seed=0):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 37])
-def test_reflected_places_are_those_of_numpy_pad(length):
+@pytest.mark.parametrize(("places", "mode"), [(reflected, "reflect"), (mirrored, "symmetric")])
+def test_places_are_those_of_numpy_pad(length, places, mode):
     pad = 3 * length + 50
-    expected = np.pad(np.arange(length), pad, mode="reflect")
-    np.testing.assert_array_equal(reflected(np.arange(-pad, length + pad), length), expected)
+    expected = np.pad(np.arange(length), pad, mode=mode)
+    np.testing.assert_array_equal(places(np.arange(-pad, length + pad), length), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10**6), (999, 1001)])

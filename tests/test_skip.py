@@ -72,15 +72,6 @@ def test_depends_on_no_pixel_beyond_its_reach():
     assert last_of_cell <= Skip.halo_px
 
 
-@pytest.mark.parametrize("margin", [1, 2, 3])
-def test_margin_gives_the_middle_of_the_same(model, margin):
-    x = jnp.asarray(counts((1, 128, 112))) / 9
-    whole = model.module.apply(model.variables, x)
-    part = model.module.apply(model.variables, x, margin=margin)
-    edge = 16 * margin
-    np.testing.assert_allclose(part, whole[:, edge:-edge, edge:-edge], atol=1e-5)
-
-
 def test_refuses_sides_that_are_no_multiples():
     with pytest.raises(ValueError, match="48x40 px: sides must be multiples of 16"):
         Skip(4).init(jax.random.key(0), jnp.ones((1, 48, 40)))
@@ -92,6 +83,27 @@ def test_tiles_equal_the_whole_image(model, shape):
     whole = denoise(image, model)
     assert whole.shape == shape
     np.testing.assert_allclose(denoise(image, model, tile_px=32), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (41, 90), (5, 20)])
+def test_borders_are_those_that_it_learnt(model, shape):
+    """Nothing lies beyond: the image goes in as a training crop did, filled up at its end."""
+    image = counts(shape).astype(np.float64)
+    low, mean = image.min(), image.mean() - image.min()
+    filled = np.pad((image - low) / mean, [(0, -side % 16) for side in shape], "symmetric")
+    y = np.asarray(model.module.apply(model.variables, jnp.asarray(filled, jnp.float32)[None]))[0]
+    due = low + mean * y[: shape[0], : shape[1]].astype(np.float64)
+    due += image.mean() - due.mean()
+    np.testing.assert_allclose(denoise(image, model), due, atol=1e-3)
+
+
+def test_large_images_equal_the_network_of_the_whole(model):
+    image = counts((600, 330))
+    image -= image.min()
+    x = jnp.asarray(np.pad(image / image.mean(), ((0, 8), (0, 6)), "symmetric"))[None]
+    y = np.asarray(model.module.apply(model.variables, x))[0, :600, :330] * image.mean()
+    due = y + (image.mean() - y.mean())
+    np.testing.assert_allclose(denoise(image, model, tile_px=128), due, atol=1e-3)
 
 
 def test_counts_in_counts_out(model):

@@ -21,7 +21,6 @@ from emd.archive.grid import Job, Region, blocks, group_of, pieces
 from emd.archive.units import alone_at_first, store, tools
 from emd.data.formats import signal
 from emd.data.normalise import Scale
-from emd.data.pixels import reflected
 from emd.pieces import (
     DIGIT_BITS,
     Measured,
@@ -140,10 +139,10 @@ def restore_piece(job: Job, group: Region, stage: str, number: int, piece: Regio
 def _restored(job: Job, group: Region, stage: str, piece: Region) -> tuple[np.ndarray, list[float]]:
     source, _, model, _ = tools(job)
     engine = restoring(model)
-    ways = [
-        reflected(np.arange(part.start - engine.halo, part.stop + engine.halo), side)
-        for part, side in zip(piece, source.array.shape[-2:], strict=True)
-    ]
+    (down, height), (across, width) = (
+        engine.around(part, side) for part, side in zip(piece, source.array.shape[-2:], strict=True)
+    )
+    ways, inner = (down, across), (height, width)
     around = tuple(slice(int(way.min()), int(way.max()) + 1) for way in ways)
     rows, columns = (way - part.start for way, part in zip(ways, around, strict=True))
     stack = _read(job, group, around)
@@ -151,9 +150,8 @@ def _restored(job: Job, group: Region, stage: str, piece: Region) -> tuple[np.nd
     sums = []
     for pixels, out, own in zip(stack, raw, _scales(job, stage), strict=True):
         padded = pixels[np.ix_(rows, columns)]
-        out[...] = restored(padded, own, engine, job.tile_px)
-        inner = padded[engine.halo : -engine.halo, engine.halo : -engine.halo]
-        sums.append(raw_sum(inner, out, own))
+        out[...] = restored(padded, inner, own, engine, job.tile_px)
+        sums.append(raw_sum(padded[inner], out, own))
     return raw, sums
 
 

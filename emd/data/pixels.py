@@ -26,6 +26,12 @@ def reflected(index: Int[np.ndarray, " k"], length: int) -> Int[np.ndarray, " k"
     return np.asarray(np.minimum(folded, 2 * (length - 1) - folded))
 
 
+def mirrored(index: Int[np.ndarray, " k"], length: int) -> Int[np.ndarray, " k"]:
+    """The places in an axis of `length` that `numpy.pad`'s mode `symmetric` reads for `index`."""
+    folded = index % (2 * length)
+    return np.asarray(np.minimum(folded, 2 * length - 1 - folded))
+
+
 def bands(height: int, width: int) -> Iterator[slice]:
     """Slices of whole rows, each of at most 2^18 pixels or one row, that cover an image."""
     rows = max(1, _BAND_PX // width)

@@ -40,7 +40,8 @@ def render(model: Model) -> bytes:
     if isinstance(model.module, Kernel | MLP):
         halo, multiple = model.module.width // 2, 1
     else:
-        halo, multiple = model.module.halo_px, model.module.cell_px
+        halo = 0 if model.module.pads_itself else model.module.halo_px
+        multiple = model.module.cell_px
     low, mean, x = _normalised(graph, "counts")
     padded = graph.add("Unsqueeze", _padded(graph, x, halo, multiple), graph.axes(1))
     if isinstance(model.module, Kernel | MLP):
@@ -121,7 +122,8 @@ def _normalised(graph: _Graph, x: str) -> tuple[str, str, str]:
 def _padded(graph: _Graph, x: str, halo: int, multiple: int) -> str:
     """Images reflected by `halo` on each side, and beyond the end up to a multiple of a side.
 
-    By index, since ONNX's own reflection ends where the image is smaller than the border.
+    Without halo they are mirrored at their end, the last pixel repeated. By index, since ONNX's own
+    reflection ends where the image is smaller than the border.
     """
     for axis in (1, 2):
         side = graph.add("Gather", graph.add("Shape", x), graph.constant(axis, np.int64))
@@ -129,11 +131,12 @@ def _padded(graph: _Graph, x: str, halo: int, multiple: int) -> str:
         rest = graph.add("Mod", graph.add("Neg", side), whole)
         end = graph.add("Add", graph.add("Add", side, rest), graph.constant(halo, np.int64))
         index = graph.add("Range", graph.constant(-halo, np.int64), end, one)
-        last = graph.add("Sub", side, one)
-        period = graph.add("Mul", last, graph.constant(2, np.int64))
+        twice = graph.add("Mul", side, graph.constant(2, np.int64))
+        last = graph.add("Sub", twice, graph.constant(2 if halo else 1, np.int64))
         # a single pixel has no period of its own: any will do
-        folded = graph.add("Mod", index, graph.add("Max", period, one))
-        place = graph.add("Min", folded, graph.add("Sub", period, folded))
+        period = graph.add("Max", last, one) if halo else twice
+        folded = graph.add("Mod", index, period)
+        place = graph.add("Min", folded, graph.add("Sub", last, folded))
         x = graph.add("Gather", x, place, axis=axis)
     return x
 

@@ -90,6 +90,7 @@ class Autoencoder(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     cell_px: ClassVar[int] = STRIDE
+    pads_itself: ClassVar[bool] = False
     halo_px: ClassVar[int] = -(-REACH_PX // STRIDE) * STRIDE
     tiles_px: ClassVar[tuple[int, int]] = (128, 512)  # wider ones take no less time on a CPU
     map_bytes: ClassVar[int] = 2**11  # for each pixel of a tile, with a margin

@@ -60,6 +60,7 @@ class BlindSpot(nn.Module):
     width: int = WIDTH_PX
 
     cell_px: ClassVar[int] = 1
+    pads_itself: ClassVar[bool] = False
     tiles_px: ClassVar[tuple[int, int]] = (128, 512)
     map_bytes: ClassVar[int] = 2**11
 

@@ -36,15 +36,14 @@ class Skip(nn.Module):
     features: int
 
     cell_px: ClassVar[int] = 16
+    pads_itself: ClassVar[bool] = True  # what it learnt lies at the border is nothing, not mirrors
     halo_px: ClassVar[int] = 128  # a cell's pixels reach up to 124 px beyond it
     tiles_px: ClassVar[tuple[int, int]] = (256, 2048)  # narrow ones would be mostly halo
     map_bytes: ClassVar[int] = 2**7
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "n h w"], *, train: bool = False, margin: int = 0
-    ) -> Float[Array, "n h2 w2"]:
-        """Return the restored images, less ``margin`` cells of 16 pixels at each side.
+    def __call__(self, x: Float[Array, "n h w"], *, train: bool = False) -> Float[Array, "n h w"]:
+        """Return the restored images.
 
         ``train`` changes nothing: training and use are the same.
 
@@ -61,19 +60,9 @@ class Skip(nn.Module):
         y2 = _Residual()(_Mix(eighth)(to_maps(y1, 2)))
         y3 = _Mix(sixteenth)(to_maps(y2, 2))
         y3 = _Residual()(_Residual()(y3))
-        # what is left sees no further than two cells, and the last level no further than one
-        far, near = min(margin, 2), min(margin, 1)
-        y3, y2 = _inner(y3, margin - far), _inner(y2, 2 * (margin - far))
         y2 = _Residual()(y2 + to_pixels(_Mix(4 * eighth)(y3), 2))
-        y2, y1 = _inner(y2, 2 * (far - near)), _inner(y1, 4 * (margin - near))
         y1 = _Residual()(y1 + to_pixels(_Mix(4 * quarter)(y2), 2))
-        noise = to_pixels(_Conv(_FOLD**2, zeros)(y1), _FOLD)[..., 0]
-        return _inner(x, margin * self.cell_px) - _inner(noise, near * self.cell_px)
-
-
-def _inner(x: Float[Array, "n h w ..."], edge: int) -> Float[Array, "n h2 w2 ..."]:
-    """Return images or maps without ``edge`` places at each side."""
-    return x[:, edge : x.shape[1] - edge, edge : x.shape[2] - edge]
+        return x - to_pixels(_Conv(_FOLD**2, zeros)(y1), _FOLD)[..., 0]
 
 
 class _Conv(nn.Module):

@@ -9,7 +9,7 @@ inside jit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +108,26 @@ DRAWS: dict[str, Objective] = {
     "columns": clean,
 }
 """The objectives by the names that `emd.zoo.OBJECTIVES` gives them."""
+
+
+def ending(draw: Objective, *, cell: int) -> Objective:
+    """Return an objective whose images end before the crop does, at random places.
+
+    In half of the crops up to ``cell`` - 1 of the last rows and columns are those before them,
+    mirrored: as an image whose sides are no multiples of a network's cell is filled up in use.
+    """
+
+    def ended(key: Key[Array, ""], data: Any, *, batch: int, side: int) -> Pair:
+        pairs_key, some_key, place_key = jax.random.split(key, 3)
+        pair = draw(pairs_key, data, batch=batch, side=side)
+        beyond = jax.random.randint(place_key, (2, batch, 1), 0, cell)
+        end = side - beyond * jax.random.bernoulli(some_key, 0.5, (1, batch, 1))
+        index = jnp.arange(side)[None, None]
+        rows, columns = jnp.where(index < end, index, 2 * end - 1 - index)
+        each = jnp.arange(batch)[:, None, None]
+        return Pair(*(images[each, rows[:, :, None], columns[:, None]] for images in pair))
+
+    return ended
 
 
 def _exposed(
