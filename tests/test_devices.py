@@ -15,7 +15,7 @@ import pytest
 
 from emd.training import devices
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 STEPS = 10
 
 CHILD = """
