@@ -64,8 +64,10 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
         out = da.map_blocks(whole, pieces, dtype=array.dtype, meta=array._meta)
         return out.rechunk(array.chunks)
     measured = _measured(pieces)
-    depth = {array.ndim - 2: halo, array.ndim - 1: halo}
     padded = _padded(pieces, halo) if engine.reflects else pieces
+    # a single piece has no neighbour, and may be narrower than a halo
+    axes = array.ndim - 2, array.ndim - 1
+    depth = {axis: halo if pieces.numblocks[axis] > 1 else 0 for axis in axes}
     padded = da.overlap.overlap(padded, depth, "none", allow_rechunk=False)
     raw = da.map_blocks(
         functools.partial(_restored, model=model, sides=pieces.chunks[-2:]),

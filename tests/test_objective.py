@@ -65,12 +65,18 @@ def test_ended_images_are_mirrored_at_their_end():
     np.testing.assert_array_equal(pair.wanted, 2 * pair.seen)
     ends = []
     for seen in pair.seen:
-        # rows are unlike each other unless mirrored: how many at the end have a double before
-        down, across = (32 - len(np.unique(way[:, 0])) for way in (seen, seen.T))
-        whole = seen[: 32 - down, : 32 - across]
-        np.testing.assert_array_equal(np.pad(whole, ((0, down), (0, across)), "symmetric"), seen)
-        ends += [down, across]
-    assert max(ends) == 15
+        for way in (seen, seen.T):
+            # rows are unlike each other unless mirrored
+            count = 32 - len(np.unique(way[:, 0]))
+            fills = ((0, count), (count, 0))
+            wholes = way[: 32 - count], way[count:]
+            filled = [
+                np.pad(w, (f, (0, 0)), "symmetric") for w, f in zip(wholes, fills, strict=True)
+            ]
+            last, first = (np.array_equal(f, way) for f in filled)
+            assert last or first
+            ends.append(count if last else -count)
+    assert (min(ends), max(ends)) == (-15, 15)
     assert 0.4 < np.mean(np.array(ends) == 0) < 0.7
 
 

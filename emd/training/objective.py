@@ -113,17 +113,20 @@ DRAWS: dict[str, Objective] = {
 def ending(draw: Objective, *, cell: int) -> Objective:
     """Return an objective whose images end before the crop does, at random places.
 
-    In half of the crops up to ``cell`` - 1 of the last rows and columns are those before them,
-    mirrored: as an image whose sides are no multiples of a network's cell is filled up in use.
+    In half of the crops up to ``cell`` - 1 of the first or last rows, and of the columns, are those
+    beside them, mirrored: as an image whose sides are no multiples of a network's cell is filled up
+    in use, and may be turned then.
     """
 
     def ended(key: Key[Array, ""], data: Any, *, batch: int, side: int) -> Pair:
-        pairs_key, some_key, place_key = jax.random.split(key, 3)
+        pairs_key, some_key, place_key, turn_key = jax.random.split(key, 4)
         pair = draw(pairs_key, data, batch=batch, side=side)
         beyond = jax.random.randint(place_key, (2, batch, 1), 0, cell)
         end = side - beyond * jax.random.bernoulli(some_key, 0.5, (1, batch, 1))
         index = jnp.arange(side)[None, None]
-        rows, columns = jnp.where(index < end, index, 2 * end - 1 - index)
+        last = jnp.where(index < end, index, 2 * end - 1 - index)
+        is_first = jax.random.bernoulli(turn_key, 0.5, (2, batch, 1))
+        rows, columns = jnp.where(is_first, side - 1 - last[..., ::-1], last)
         each = jnp.arange(batch)[:, None, None]
         return Pair(*(images[each, rows[:, :, None], columns[:, None]] for images in pair))
 
