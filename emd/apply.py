@@ -42,8 +42,8 @@ class Engine(NamedTuple):
       tile: height and width of the tiles that suit the device [px].
       workers: how many calls to have on their way at once.
       cell: tiles begin at multiples of this [px].
-      reflects: whether images are reflected beyond their border, and tiles lose their halo. Else
-        tiles end where images do and lose nothing: what lies beyond is the network's own affair.
+      pads_itself: whether tiles end where images do, and come back as large as they went in. Else
+        images are reflected beyond their border, and tiles lose their halo.
       line: inputs' width is rounded up to a multiple of this [px].
       whole: fills an array from a frame without tiles, where that is quicker.
     """
@@ -55,31 +55,32 @@ class Engine(NamedTuple):
     cell: int = STRIDE
     line: int = 1
     whole: Callable[[Frame, np.ndarray], None] | None = None
-    reflects: bool = True
+    pads_itself: bool = False
 
     def around(self, part: slice, length: int) -> tuple[Int[np.ndarray, " k"], slice]:
         """The places of an axis that a part of it is made from, and which of them are its own.
 
-        As many for equal parts. Of networks that pad themselves parts begin with a cell, and an
-        axis that is no multiple of a cell is filled up, mirrored.
+        Parts of one length get as many places, so that they fit one batch. For a network that pads
+        itself a part begins with a cell; the last cell, where it is not whole, is filled up with
+        mirrored places.
         """
-        first, last = part.start - self.halo, part.stop + self.halo
-        if self.reflects:
-            places = reflected(np.arange(first, last), length)
+        start, stop = part.start - self.halo, part.stop + self.halo
+        if self.pads_itself:
+            filled, stop = (-(-end // self.cell) * self.cell for end in (length, stop))
+            span = min(stop - start, filled)
+            start = min(max(start, 0), filled - span)
+            places = mirrored(np.arange(start, start + span), length)
         else:
-            whole, end = (-(-side // self.cell) * self.cell for side in (length, last))
-            span = min(end - first, whole)
-            first = min(max(first, 0), whole - span)
-            places = mirrored(np.arange(first, first + span), length)
-        return places, slice(part.start - first, part.stop - first)
+            places = reflected(np.arange(start, stop), length)
+        return places, slice(part.start - start, part.stop - start)
 
 
 def restoring(model: Model, *, beside: int = 0) -> Engine:
     """The engine that restores; `beside` is the memory that will be taken by others [bytes]."""
     if not isinstance(model.module, Kernel | MLP):
-        margin = model.module.halo_px // model.module.cell_px
-        pads = model.module.pads_itself
-        return network(model, "__call__", None if pads else margin, beside=beside)
+        module = model.module
+        margin = 0 if module.pads_itself else module.halo_px // module.cell_px
+        return network(model, "__call__", margin, beside=beside)
     folded = fold(model.module, jax.device_put(model.variables["params"]))
     halo = model.module.width // 2
     if not on_host():
@@ -91,17 +92,14 @@ def restoring(model: Model, *, beside: int = 0) -> Engine:
     return Engine(each, halo, (256, 2048), cores(), line=LINE_PX, whole=whole)
 
 
-def network(model: Model, method: str, margin: int | None, *, beside: int = 0) -> Engine:
-    """The engine of one of a network's methods, which loses `margin` cells a side.
-
-    None is for a network that loses nothing, as it pads images itself.
-    """
+def network(model: Model, method: str, margin: int, *, beside: int = 0) -> Engine:
+    """The engine of one of a network's methods, which loses `margin` cells a side."""
     variables = jax.device_put(model.variables)  # once, not with every batch
-    call = functools.partial(_apply_tiles, model.module, method, margin, variables)
-    tile, workers = _network_tile(model.module, beside)
-    reflects = margin is not None
+    module = model.module
+    call = functools.partial(_apply_tiles, module, method, margin, variables)
+    tile, workers = _network_tile(module, beside)
     return Engine(
-        call, model.module.halo_px, tile, workers, model.module.cell_px, reflects=reflects
+        call, module.halo_px, tile, workers, module.cell_px, pads_itself=module.pads_itself
     )
 
 
@@ -169,17 +167,18 @@ def run(
     """Fills `out`, which has one place for each cell of `cell` pixels a side, from pixels."""
     height, width = tiling.tile
 
-    def around(start: int, side: int, axis: int) -> tuple[Int[np.ndarray, " k"], slice]:
-        return engine.around(slice(start, start + side), tiling.shape[axis])
+    def around(tile: Tile, axis: int) -> tuple[Int[np.ndarray, " k"], slice]:
+        start = tile[1 + axis]
+        return engine.around(slice(start, start + tiling.tile[axis]), tiling.shape[axis])
 
     def write(tile: Tile, piece: Float[np.ndarray, "i j ..."]) -> None:
-        if engine.reflects:
-            own = piece[: height // cell, : width // cell]
-        else:
-            own = piece[around(tile.row, height, 0)[1], around(tile.column, width, 1)[1]]
+        row, column = 0, 0  # where the halo is lost
+        if engine.pads_itself:
+            row, column = (around(tile, axis)[1].start for axis in (0, 1))
+        own = piece[row : row + height // cell, column : column + width // cell]
         paste(out[tile.frame], own, tile.row // cell, tile.column // cell)
 
-    rows, columns = (len(around(0, side, axis)[0]) for axis, side in enumerate(tiling.tile))
+    rows, columns = (len(around(Tile(0, 0, 0), axis)[0]) for axis in (0, 1))
     shape = (tiling.batch, rows, columns + -columns % engine.line)
     inputs = np.empty(shape, device_type(dtype, host=on_host()))
     stream(tiling.tiles(len(out)), read, engine.call, write, inputs, workers=engine.workers)
@@ -215,13 +214,13 @@ def over_image(model: Model, x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "
 def _apply_tiles(
     module: nn.Module,
     method: str,
-    margin: int | None,
+    margin: int,
     variables: Any,
     x: Shaped[Array, "n h w ..."],
     *scale: Float[Array, " n"],
 ) -> Float[Array, "n i j ..."]:
     """What a module's method makes of tiles, normalised first by `scale` if any, less a margin."""
-    options: dict[str, Any] = {} if margin is None else {"margin": margin}
+    options: dict[str, Any] = {"margin": margin} if margin else {}
     ready = normalise(x.astype(jnp.float32), Scale(*scale)) if scale else x
     # else GPUs round the factors of products to 10 bits, and tiles would differ from the whole
     with jax.default_matmul_precision("highest"):

@@ -54,14 +54,14 @@ class Ensemble(nn.Module):
         """What the maps of a tile take, for each pixel."""
         return int(self.network.map_bytes)
 
-    def __call__(self, x: Float[Array, "n h w"], **margin: int) -> Float[Array, "n h2 w2"]:
-        """Return the mean of the restored images, turned back, less a ``margin`` if any."""
+    def __call__(self, x: Float[Array, "n h w"], **options: int) -> Float[Array, "n h2 w2"]:
+        """Return the mean of the restored images, turned back; ``options`` are the network's."""
         total: Any = 0.0
         for quarter in range(4):
             turned = jnp.rot90(x, quarter, axes=(1, 2))
             for flipped in (False, True):
                 seen = turned[:, ::-1] if flipped else turned
-                made = self.network(seen, **margin)
+                made = self.network(seen, **options)
                 made = made[:, ::-1] if flipped else made
                 total = total + jnp.rot90(made, -quarter, axes=(1, 2))
         return jnp.asarray(total / 8)

@@ -64,7 +64,7 @@ def over_chunks(array: Any, model: Model, whole: Callable[[np.ndarray], np.ndarr
         out = da.map_blocks(whole, pieces, dtype=array.dtype, meta=array._meta)
         return out.rechunk(array.chunks)
     measured = _measured(pieces)
-    padded = _padded(pieces, halo) if engine.reflects else pieces
+    padded = pieces if engine.pads_itself else _padded(pieces, halo)
     # a single piece has no neighbour, and may be narrower than a halo
     axes = array.ndim - 2, array.ndim - 1
     depth = {axis: halo if pieces.numblocks[axis] > 1 else 0 for axis in axes}
@@ -174,15 +174,15 @@ def _restored(
 ) -> np.ndarray:
     """Normalised pieces restored, without the halo that they come with."""
     engine = restoring(model)
-    places = [
-        (engine.halo if engine.reflects or number else 0, lengths[number])
-        for number, lengths in zip(block_id[-2:], sides, strict=True)
-    ]
-    height, width = (slice(before, before + length) for before, length in places)
-    out = np.empty((*padded.shape[:-2], *(length for _, length in places)), np.float32)
+    own = []
+    for number, lengths in zip(block_id[-2:], sides, strict=True):
+        # before the first piece of an image that is not reflected there is nothing
+        before = engine.halo if number or not engine.pads_itself else 0
+        own.append(slice(before, before + lengths[number]))
+    out = np.empty(padded[..., own[0], own[1]].shape, np.float32)
     for index in np.ndindex(out.shape[:-2]):
-        own = _of_frame(measured[index])
-        out[index] = restored(padded[index], (height, width), own, engine)
+        frame = _of_frame(measured[index])
+        out[index] = restored(padded[index], (own[0], own[1]), frame, engine)
     return out
 
 

@@ -115,9 +115,9 @@ def restore(
     Args:
       micrograph: of any size from one pixel up; each frame of a stack is restored by itself.
       model: as `emd.checkpoint.load` gives it.
-      tile_px: side of the pieces that are restored at a time, rounded up to a multiple of 8; by
-        default what suits model and device. Bounds the memory and changes no pixel by more than
-        rounding.
+      tile_px: side of the pieces that are restored at a time, rounded up to whole cells (8 or 16
+        px); by default what suits model and device. Bounds the memory and changes no pixel by more
+        than rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
 
     Raises:
@@ -126,7 +126,7 @@ def restore(
 
     Source: paper, section 2.2 (normalisation); reflect padding as in the published program.
     Deviation: that program normalises every tile by itself, which leaves seams. Networks with skip
-    connections see no reflection: beyond the border lies nothing, as when they learnt.
+    connections see nothing beyond the border, as when they learnt, but what fills up a last cell.
     """
     stack = micrograph.pixels.reshape(-1, *micrograph.pixels.shape[-2:])
     restored = np.empty(stack.shape, stack.dtype)

@@ -86,11 +86,9 @@ def trace(model: Model) -> Restoring:
         with jax.ensure_compile_time_eval():  # numbers even where the caller is being traced
             folded = fold(model.module, model.variables["params"])
             network = _pixelwise(jax.tree.map(np.asarray, folded))
-        halo, multiple = model.module.width // 2, 1
     else:
-        halo = 0 if model.module.pads_itself else model.module.halo_px
-        multiple = model.module.cell_px
         network = _network(model)
+    halo, multiple = border(model)
 
     def restoring(x: Float[Array, "n h w"]) -> Float[Array, "n h w"]:
         scale = measure(x)
@@ -104,6 +102,17 @@ def trace(model: Model) -> Restoring:
     return restoring
 
 
+def border(model: Model) -> tuple[int, int]:
+    """By how much a model's images are reflected beyond their border; what sides are multiples of.
+
+    In pixels; nothing is reflected for networks that pad themselves.
+    """
+    module = model.module
+    if isinstance(module, Kernel | MLP):
+        return module.width // 2, 1
+    return 0 if module.pads_itself else module.halo_px, module.cell_px
+
+
 def _padded(x: Float[Array, "n h w"], halo: int, multiple: int) -> Float[Array, "n h2 w2"]:
     """Images reflected by `halo` on each side, and beyond the end up to a multiple of a side.
 
@@ -114,7 +123,7 @@ def _padded(x: Float[Array, "n h w"], halo: int, multiple: int) -> Float[Array, 
         last = 2 * (side - 1) if halo else 2 * side - 1
         # written so that a side not known yet is seen to be a multiple
         index = jnp.arange((side + multiple - 1) // multiple * multiple + 2 * halo) - halo
-        # a single pixel has no period of its own: any will do
+        # of reflection a single pixel has no period of its own: any will do
         folded = index % (jnp.maximum(last, 1) if halo else 2 * side)
         x = jnp.take(x, jnp.minimum(folded, last - folded), axis, mode="clip")
     return x
@@ -124,7 +133,7 @@ def _network(model: Model) -> Restoring:
     """The network of padded images, less the halo before them."""
     if isinstance(model.module, Autoencoder):
         return _autoencoder(fold_autoencoder(model.variables))
-    halo = 0 if model.module.pads_itself else model.module.halo_px
+    halo, _ = border(model)
 
     def network(x: Float[Array, "n h w"]) -> Float[Array, "n i j"]:
         return jnp.asarray(model.module.apply(model.variables, x))[:, halo:, halo:]

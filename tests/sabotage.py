@@ -435,6 +435,20 @@ BREAKS = [
         "test_restore.py::test_tiles_equal_the_whole_image[tem_latent1-shape3]",
     ),
     Break(
+        "lazy pieces of networks that pad themselves begin a halo too late",
+        "emd/lazy.py",
+        "number or not engine.pads_itself",
+        "True",
+        "test_lazy.py::test_networks_that_pad_themselves_see_no_seam",
+    ),
+    Break(
+        "networks learn of crops that never end",
+        "experiments/skip.py",
+        "objective.ending(objective.DRAWS[config.objective], cell=module.cell_px)",
+        "objective.DRAWS[config.objective]",
+        "test_experiments_skip.py::test_some_images_end_before_the_crop",
+    ),
+    Break(
         "networks that pad themselves see no last pixel twice",
         "emd/apply.py",
         "places = mirrored(",

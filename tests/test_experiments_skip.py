@@ -8,6 +8,7 @@ import pytest
 
 from emd import checkpoint, zoo
 from emd.restore import denoise
+from emd.training import objective
 from experiments import held_out, skip, training_data
 from experiments.skip import Config
 
@@ -92,6 +93,18 @@ def test_it_starts_from_weights_that_are_there(trained, tmp_path, monkeypatch):
     ):
         np.testing.assert_allclose(one, other, atol=1e-8)
     assert load(tmp_path).card["start"] == "mine"
+
+
+def test_some_images_end_before_the_crop(tmp_path, monkeypatch):
+    given = []
+
+    def ending(draw, *, cell):
+        given.append((draw, cell))
+        return draw
+
+    monkeypatch.setattr(objective, "ending", ending)
+    skip.run(tiny(tmp_path, steps=1))
+    assert given == [(objective.DRAWS["clean"], 16)]
 
 
 def test_it_learns_of_atom_columns_alone(tmp_path):

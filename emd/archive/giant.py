@@ -139,10 +139,8 @@ def restore_piece(job: Job, group: Region, stage: str, number: int, piece: Regio
 def _restored(job: Job, group: Region, stage: str, piece: Region) -> tuple[np.ndarray, list[float]]:
     source, _, model, _ = tools(job)
     engine = restoring(model)
-    (down, height), (across, width) = (
-        engine.around(part, side) for part, side in zip(piece, source.array.shape[-2:], strict=True)
-    )
-    ways, inner = (down, across), (height, width)
+    sides = zip(piece, source.array.shape[-2:], strict=True)
+    ways, inner = zip(*(engine.around(part, side) for part, side in sides), strict=True)
     around = tuple(slice(int(way.min()), int(way.max()) + 1) for way in ways)
     rows, columns = (way - part.start for way, part in zip(ways, around, strict=True))
     stack = _read(job, group, around)

@@ -19,7 +19,7 @@ from emd.models.autoencoder import Autoencoder
 from emd.models.folded import Folded
 from emd.models.pixelwise import MLP, Kernel, fold
 from emd.models.symmetry import orbits
-from emd.traced import Layers, fold_autoencoder
+from emd.traced import Layers, border, fold_autoencoder
 
 try:
     import onnx
@@ -37,11 +37,7 @@ _TO_END = np.iinfo(np.int64).max
 def render(model: Model) -> bytes:
     """The serialised graph: input `counts` (n, h, w), output `restored`, both float32."""
     graph = _Graph()
-    if isinstance(model.module, Kernel | MLP):
-        halo, multiple = model.module.width // 2, 1
-    else:
-        halo = 0 if model.module.pads_itself else model.module.halo_px
-        multiple = model.module.cell_px
+    halo, multiple = border(model)
     low, mean, x = _normalised(graph, "counts")
     padded = graph.add("Unsqueeze", _padded(graph, x, halo, multiple), graph.axes(1))
     if isinstance(model.module, Kernel | MLP):
@@ -133,7 +129,7 @@ def _padded(graph: _Graph, x: str, halo: int, multiple: int) -> str:
         index = graph.add("Range", graph.constant(-halo, np.int64), end, one)
         twice = graph.add("Mul", side, graph.constant(2, np.int64))
         last = graph.add("Sub", twice, graph.constant(2 if halo else 1, np.int64))
-        # a single pixel has no period of its own: any will do
+        # of reflection a single pixel has no period of its own: any will do
         period = graph.add("Max", last, one) if halo else twice
         folded = graph.add("Mod", index, period)
         place = graph.add("Min", folded, graph.add("Sub", last, folded))

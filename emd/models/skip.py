@@ -36,7 +36,7 @@ class Skip(nn.Module):
     features: int
 
     cell_px: ClassVar[int] = 16
-    pads_itself: ClassVar[bool] = True  # what it learnt lies at the border is nothing, not mirrors
+    pads_itself: ClassVar[bool] = True  # it learnt on crops with zeros beyond
     halo_px: ClassVar[int] = 128  # a cell's pixels reach up to 124 px beyond it
     tiles_px: ClassVar[tuple[int, int]] = (256, 2048)  # narrow ones would be mostly halo
     map_bytes: ClassVar[int] = 2**7
