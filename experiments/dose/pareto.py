@@ -94,7 +94,7 @@ def _panel(axes: Any, rows: Sequence[Row], condition: str, dose: float) -> dict[
                 name, (seconds, psnr), textcoords="offset points", xytext=(0, lift), ha="center",
                 fontsize=5,
                 # a line behind it would strike it through
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}, zorder=2.5,
             )  # fmt: skip
     if condition == fields.HEXAGONAL.name:
         _cite(axes, rows, dose)
