@@ -42,10 +42,10 @@ class Engine(NamedTuple):
       tile: height and width of the tiles that suit the device [px].
       workers: how many calls to have on their way at once.
       cell: tiles begin at multiples of this [px].
-      pads_itself: whether tiles end where images do, and come back as large as they went in. Else
-        images are reflected beyond their border, and tiles lose their halo.
       line: inputs' width is rounded up to a multiple of this [px].
       whole: fills an array from a frame without tiles, where that is quicker.
+      pads_itself: whether tiles end where images do, and come back as large as they went in. Else
+        images are reflected beyond their border, and tiles lose their halo.
     """
 
     call: Callable[..., Any]

@@ -453,14 +453,14 @@ BREAKS = [
         "emd/apply.py",
         "places = mirrored(",
         "places = reflected(",
-        "test_skip.py::test_borders_are_those_that_it_learnt[shape1]",
+        "test_skip.py::test_borders_are_those_that_it_learnt[filled up]",
     ),
     Break(
         "tiles of networks that pad themselves have no halo",
         "emd/apply.py",
         "span = min(stop - start, filled)",
         "span = min(part.stop - part.start, filled)",
-        "test_skip.py::test_large_images_equal_the_network_of_the_whole",
+        "test_skip.py::test_borders_are_those_that_it_learnt[tiles]",
     ),
     Break(
         "the border is repeated, not reflected",
