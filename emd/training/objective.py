@@ -2,12 +2,12 @@
 
 `reproduce` is the paper's; `clean` adds noise to images that stand for the truth; `thin` needs no
 truth, and tells one part of a micrograph's electrons from the other; `columns` is `clean` of atom
-columns. Each draws a batch of pairs,
-inside jit.
+columns, most of them at low doses. Each draws a batch of pairs, inside jit.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +21,9 @@ from emd.data.simulate import poisson
 
 READOUT = 1.0
 """Most counts of readout noise that `clean` shows, as a standard deviation."""
+
+LEAN = 1.5
+"""The power of chance in doses of `columns`: where little is seen there is the most to learn."""
 
 MOST_SHOWN = 0.9
 """Largest share of a micrograph's electrons that `thin` shows."""
@@ -51,11 +54,14 @@ def reproduce(key: Key[Array, ""], data: crops.Store, *, batch: int, side: int) 
     return Pair(drawn, drawn)
 
 
-def clean(key: Key[Array, ""], data: truths.Truths, *, batch: int, side: int) -> Pair:
+def clean(
+    key: Key[Array, ""], data: truths.Truths, *, batch: int, side: int, lean: float = 1.0
+) -> Pair:
     """Return crops as a detector counts them at a random dose, and their expected counts.
 
-    Doses are log-uniform in `truths.DOSES`; two thirds of the crops have readout noise. Both are in
-    units of what is seen: its minimum taken off, divided by its mean.
+    Doses are log-uniform in `truths.DOSES`, with ``lean`` above 1 more often low than high; two
+    thirds of the crops have readout noise. Both are in units of what is seen: its minimum taken
+    off, divided by its mean.
 
     Source: Zhang et al., "Beyond a Gaussian denoiser" (IEEE Transactions on Image Processing 26,
     2017), for one network over all levels of noise.
@@ -63,7 +69,7 @@ def clean(key: Key[Array, ""], data: truths.Truths, *, batch: int, side: int) ->
     place, dose_key, readout_key, some, shot, normal = jax.random.split(key, 6)
     drawn, image = crops.windows(place, data.store, batch=batch, side=side)
     each = (batch, 1, 1)
-    expected = _exposed(dose_key, drawn, data.most[image])
+    expected = _exposed(dose_key, drawn, data.most[image], lean)
     readout = jax.random.uniform(readout_key, each, maxval=READOUT)
     readout = readout * jax.random.bernoulli(some, 2 / 3, each)
     counts = poisson(shot, expected) + readout * jax.random.normal(normal, expected.shape)
@@ -91,7 +97,7 @@ def thin(key: Key[Array, ""], data: truths.Counted, *, batch: int, side: int) ->
     """
     place, dose_key, shot, share_key, part_key = jax.random.split(key, 5)
     drawn, image = crops.windows(place, data.store, batch=batch, side=side)
-    exposed = _exposed(dose_key, drawn, jnp.full(batch, truths.DOSES[1]))
+    exposed = _exposed(dose_key, drawn, jnp.full(batch, truths.DOSES[1]), 1.0)
     counts = jnp.where(data.is_counted[image][:, None, None], drawn, poisson(shot, exposed))
     dose = jnp.maximum(counts.mean((1, 2), keepdims=True), truths.DOSES[0])
     least = jnp.minimum(truths.DOSES[0] / dose, 0.5)
@@ -105,7 +111,7 @@ DRAWS: dict[str, Objective] = {
     "reproduce": reproduce,
     "clean": clean,
     "thin": thin,
-    "columns": clean,
+    "columns": functools.partial(clean, lean=LEAN),
 }
 """The objectives by the names that `emd.zoo.OBJECTIVES` gives them."""
 
@@ -134,10 +140,10 @@ def ending(draw: Objective, *, cell: int) -> Objective:
 
 
 def _exposed(
-    key: Key[Array, ""], drawn: Float[Array, "n s s"], most: Float[Array, " n"]
+    key: Key[Array, ""], drawn: Float[Array, "n s s"], most: Float[Array, " n"], lean: float
 ) -> Float[Array, "n s s"]:
-    """Return counts to expect of truths, at doses log-uniform from `truths.DOSES[0]` up."""
-    chance = jax.random.uniform(key, (len(drawn), 1, 1))
+    """Return counts to expect of truths, at doses from `truths.DOSES[0]` up: see `clean`."""
+    chance = jax.random.uniform(key, (len(drawn), 1, 1)) ** lean
     dose = truths.DOSES[0] * (most[:, None, None] / truths.DOSES[0]) ** chance
     return drawn * dose / jnp.maximum(drawn.mean((1, 2), keepdims=True), 1.0)
 
