@@ -1,12 +1,15 @@
-"""Settings and fixtures of every test: CPU, strict ranks, a warm compilation cache, real data."""
+"""Settings and fixtures of every test: CPU, quick compilation, strict ranks, real data."""
 
 import importlib.metadata
 import os
 import pathlib
 import tempfile
 
-# Before jax is imported. JAX_PLATFORMS=cuda in the environment lets the tests marked gpu run.
+# Before jax is imported. JAX_PLATFORMS=cuda in the environment lets the tests marked gpu run. Tests
+# compile for longer than they run, so XLA is asked for no more than it must do; frozen streams and
+# shipped weights are of optimised programs. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests those.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest

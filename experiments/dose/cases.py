@@ -21,7 +21,7 @@ class Case(NamedTuple):
     """Samples of one kind, on which contestants are compared.
 
     Attributes:
-      protocol: one of the names above, or of `experiments.dose.ede`.
+      protocol: one of the names above, of `experiments.dose.ede`, or that of repeated frames.
       condition: in tables.
       dose: in counts; None where it varies.
       domain: "tem" or "stem".

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from experiments.dose import cases, contestants, ede, fields, published, rivals, standing
-from experiments.dose.contestants import DEFAULTS, RAW
+from experiments.dose import (
+    cases,
+    contestants,
+    ede,
+    explanations,
+    fields,
+    published,
+    repeated,
+    rivals,
+    standing,
+)
+from experiments.dose.contestants import RAW
 from experiments.evaluate import markdown
 from experiments.evaluate.rows import Row
 from experiments.rate_distortion.images import DOMAINS
@@ -18,42 +28,44 @@ def parts(command: str, rows: Sequence[Row]) -> list[str]:
     return [
         "# Denoisers where the truth is known",
         f"Made by `{command}`, as `dose.csv`, which has a row for every model.",
-        _INTRODUCTION,
+        explanations.INTRODUCTION,
         "## Low-dose lattices",
         _leads(rows),
         "### PSNR [dB] at each dose, hexagonal lattice",
         _by_dose(rows, fields.HEXAGONAL.name, "psnr", _db, unet=True),
-        _PUBLISHED,
+        explanations.PUBLISHED,
         "### PSNR [dB], binary lattice",
         _by_dose(rows, fields.BINARY.name, "psnr", _db),
         "### F1 of the faint sublattice, binary lattice",
         _by_dose(rows, fields.BINARY.name, "faint_f1", _share),
-        _FAINT,
+        explanations.FAINT,
         "### Root mean square error of positions [px], hexagonal lattice",
         _by_dose(rows, fields.HEXAGONAL.name, "position_px", _share, lowest=True),
         "### The rivals are the published ones",
         _reproduced(rows),
-        _GRIDS,
+        explanations.GRIDS,
         "## Other lattices than the usual",
         _off(rows),
         "## By spacing of the lattice",
-        _SPACING,
+        explanations.SPACING,
         _by_spacing(rows),
         "## What it does to intensities, and what it leaves",
         _trust(rows),
-        _TRUST,
+        explanations.TRUST,
         "## Rivals as their libraries give them",
-        _DEFAULTS,
+        explanations.DEFAULTS,
         _defaults(rows),
         "## Ede's protocol",
-        _EDE,
+        explanations.EDE,
         *_ede(rows),
+        "## Repeated frames, without a truth",
+        explanations.REPEATED,
+        _repeated(rows),
         "## Settings of the rivals",
-        "\n".join(f"- {rival.name}: {rival.how}, {len(rival.grid)} tried" for rival in _RIVALS),
+        "\n".join(
+            f"- {rival.name}: {rival.how}, {len(rival.grid)} tried" for rival in rivals.RIVALS
+        ),
     ]
-
-
-_RIVALS = rivals.RIVALS
 
 
 def _shown(rows: Sequence[Row], protocol: str, condition: str | None = None) -> list[str]:
@@ -221,6 +233,21 @@ def _ede(rows: Sequence[Row]) -> list[str]:
     return made or [_NOTHING]
 
 
+def _repeated(rows: Sequence[Row]) -> str:
+    here = [row for row in rows if row["protocol"] == repeated.REPEATED]
+    lines = []
+    for condition in dict.fromkeys(str(row["condition"]) for row in here):
+        for name in _shown(rows, repeated.REPEATED, condition):
+            cells = [
+                standing.value(rows, column, repeated.REPEATED, condition, name, None)
+                for column in ("psnr", "whiteness")
+            ]
+            shown = (markdown.NONE if cell is None else f"{cell:.2f}" for cell in cells)
+            lines.append([condition, name, *shown])
+    head = ("frames", "", "uPSNR [dB]", "whiteness")
+    return markdown.table(head, lines, text=(0, 1)) if lines else _NOTHING
+
+
 def _in_ede(rows: Sequence[Row], condition: str) -> list[str]:
     here = [row for row in rows if row["condition"] == condition]
     kinds = (contestants.NONE, contestants.DEFAULT, contestants.TUNED)
@@ -234,46 +261,3 @@ def _fields_of(rows: Sequence[Row], condition: str) -> float:
 
 
 summary = standing.summary
-
-_INTRODUCTION = f"""\
-Every score is against the expected counts, which simulation knows. Rivals are tuned: their
-parameter is that of highest PSNR on two other fields of the same lattice and dose, inside the
-generalised Anscombe transform with its exact unbiased inverse; the Gaussian, which is linear,
-works on the counts. Ours know no dose, and no lattice but for `..._columns`, which learnt of
-nothing but lattices: of many kinds, three in five of them near these. Each table shows of our
-models the best of each family by mean PSNR. `{contestants.FIT}` is `emd denoise --model fit`: a
-kernel fitted to each image."""
-
-_PUBLISHED = """\
-*Dose*: counts at the peak of a lone bright column. The U-Net's figures are cited from the
-published benchmark; it was trained on these lattices alone, at each dose, and was not run here."""
-
-_FAINT = """\
-Columns within 3 px of a detected one are hits. F1 counts the faint columns hit and missed, and as
-false ones all detections that match no column, faint or bright."""
-
-_GRIDS = """\
-Ours less theirs in brackets. Fields are drawn anew, so that they differ by chance; where the
-Gaussian is above the published one by more, its grid is finer here."""
-
-_SPACING = """\
-Honeycombs of other distances between neighbours, the probe the same. A minus is a loss against
-the tuned Gaussian."""
-
-_TRUST = """\
-*Slope* and *offset*: of the line of restored on true counts, the offset as a fraction of their
-range; 1 and 0 keep intensities comparable. *Whiteness*: root mean square of the residual's
-autocorrelation up to 4 px, 0 for noise alone. *Checkerboard*: root mean square of a grid of
-period 8 px in the error, as a fraction of the mean. *s / Mpx*: seconds a megapixel on one core,
-of 512x512 px."""
-
-_DEFAULTS = f"""\
-On the image scaled to [0, 1], with the values that their libraries set ("{DEFAULTS.strip()}"; the
-Gaussian and the median 3x3, the bilateral 9, 75, 75 and Bregman's weight 0.1 as Ede has them;
-BM3D with an estimated noise)."""
-
-_EDE = """\
-Poisson noise at 25 to 100 counts at the brightest pixel. *His way*: rivals as their libraries
-give them, PSNR over [0, 1], SSIM over the range of the image restored. *Fair*: rivals tuned
-inside the transform, on other exposures of three of the crops; PSNR [dB] and SSIM over the range
-of the truth."""

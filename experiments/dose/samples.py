@@ -1,4 +1,4 @@
-"""What a denoiser is given, and the truth that its answer is held against."""
+"""What a denoiser is given, and the truth, or what stands for it, to hold its answer against."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ class Sample(NamedTuple):
 
     Attributes:
       noisy: counts as the detector gives them, Poisson and then normal.
-      truth: expected counts.
+      truth: expected counts; where nobody knows them, the mean of the references.
       readout: standard deviation of the normal noise in counts.
       columns: where they are known.
+      references: other exposures of the same place, where the truth is not known.
     """
 
     noisy: Float[np.ndarray, "h w"]
     truth: Float[np.ndarray, "h w"]
     readout: float = 0.0
     columns: Columns | None = None
+    references: tuple[Float[np.ndarray, "h w"], ...] = ()

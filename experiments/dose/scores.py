@@ -36,12 +36,12 @@ class Score(NamedTuple):
     """
 
     psnr: float
-    ssim: float
+    ssim: float | None
     f1: float | None
     faint_f1: float | None
     position_px: float | None
-    slope: float
-    offset: float
+    slope: float | None
+    offset: float | None
     whiteness: float | None
     checkerboard: float | None
 

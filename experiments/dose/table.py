@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from emd.data import micrograph
 from experiments.benchmark import table
-from experiments.dose import cases, contestants, ede, fields, measuring, page, pareto
+from experiments.dose import cases, contestants, ede, fields, measuring, page, pareto, repeated
 from experiments.dose.cases import Case
 from experiments.dose.records import Table
 from experiments.evaluate import markdown
 
 NAME = "dose"
-PROTOCOLS = (cases.HAADF, cases.OFF, cases.SPACING, ede.HIS, ede.FAIR)
+PROTOCOLS = (cases.HAADF, cases.OFF, cases.SPACING, ede.HIS, ede.FAIR, repeated.REPEATED)
 """In the order of the table."""
 
 
@@ -23,6 +23,7 @@ class Settings(NamedTuple):
     Attributes:
       checkpoints: folder of models; those shipped without it.
       data_dir: folder with eval/tem and eval/stem inside; no real crops without it.
+      frames: file of repeated frames of one place; not measured on such without it.
       models: contestants by name or its beginning, by commas; all without.
       only: protocols by name or its beginning, by commas; all without.
       doses: of lattices, by commas; all without.
@@ -33,6 +34,7 @@ class Settings(NamedTuple):
 
     checkpoints: str | None
     data_dir: str | None
+    frames: str | None
     models: str | None
     only: str | None
     doses: str | None
@@ -48,6 +50,7 @@ def make(settings: Settings, output: Path, *, command: str) -> dict[str, float]:
 
     Raises:
         ValueError: a setting will not do, or a library is missing.
+        FileNotFoundError: so is the data.
     """
     chosen = _cases(settings)
     entrants = contestants.everyone(settings.checkpoints, settings.models)
@@ -71,6 +74,10 @@ def _cases(settings: Settings) -> list[Case]:
     found = cases.lattices(count=settings.fields, side_px=settings.side_px)
     if {ede.HIS, ede.FAIR}.intersection(asked):
         found += ede.cases(settings.data_dir, scenes=settings.fields, side_px=2 * settings.side_px)
+    if settings.frames is not None:
+        found.append(repeated.case(Path(settings.frames)))
+    elif asked == [repeated.REPEATED]:
+        raise ValueError(f"only={settings.only}: name a file of repeated frames with --frames")
     doses = _doses(settings.doses)
     return [
         case for case in found

@@ -31,6 +31,9 @@ class Config:
         "claims: folder with tem/ and stem/ inside; simulated micrographs without it; "
         "dose: folder with eval/tem and eval/stem inside; simulated crops alone without it",
     )
+    frames: str | None = configs.option(
+        None, "dose: file of 4 or more frames of one place, by which the truth need not be known"
+    )
     eval_dir: str | None = configs.option(
         None, "claims: the same, of micrographs to look for checkerboards in; simulated without it"
     )
@@ -62,8 +65,8 @@ def _claims(config: Config, command: str) -> dict[str, float]:
 def _dose(config: Config, command: str) -> dict[str, float]:
     configs.check_counts(config, "fields", "field_px")
     settings = dose.Settings(
-        config.checkpoints, config.data_dir, config.models, config.only, config.doses,
-        config.fields, config.field_px, config.repeats,
+        config.checkpoints, config.data_dir, config.frames, config.models, config.only,
+        config.doses, config.fields, config.field_px, config.repeats,
     )  # fmt: skip
     return dose.make(settings, Path(config.output), command=command)
 
