@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.dose.uncertain import repeated, thinned, uncertain
+from experiments.dose.uncertain import uncertain
 
 SIDE = 128
 
@@ -62,18 +62,6 @@ def test_it_is_the_papers_formula_averaged_over_the_roles_of_the_references():
     assert np.std(ours) < 0.7 * np.std(theirs)
 
 
-def test_repeated_frames_take_turns():
-    taken = frames(3, 4)
-    got = repeated(taken, smoothed, data_range=48.0)
-    turns = [
-        uncertain(smoothed(f), [g for g in taken if g is not f], data_range=48.0) for f in taken
-    ]
-    assert got.mse == pytest.approx(np.mean([t.mse for t in turns]))
-    true = np.mean([np.mean((smoothed(f) - truth()) ** 2) for f in taken])
-    assert got.mse == pytest.approx(true, abs=4 * got.mse_error)
-    assert got.mse_error < turns[0].mse_error
-
-
 def test_an_error_too_small_to_see_has_no_psnr():
     some = frames(4, 9)
     found = [uncertain(truth(), some[i : i + 2], data_range=48.0) for i in range(0, 8, 2)]
@@ -81,33 +69,6 @@ def test_an_error_too_small_to_see_has_no_psnr():
         assert abs(got.mse) < 5 * got.mse_error
         assert got.psnr_high == math.inf
         assert math.isfinite(got.psnr) == (got.mse > 0)
-
-
-def test_halves_of_a_second_frame_serve_as_references():
-    z = []
-    for seed in range(40):
-        first, second = frames(seed, 2)
-        halves = thinned(second, (0.5, 0.5), seed=seed)
-        np.testing.assert_array_equal((halves[0] + halves[1]) / 2, second)
-        got = uncertain(smoothed(first), halves, data_range=48.0)
-        z.append((got.mse - np.mean((smoothed(first) - truth()) ** 2)) / got.mse_error)
-    assert abs(np.mean(z)) < 5 * np.std(z) / np.sqrt(len(z))
-    assert np.sqrt(np.mean(np.square(z))) < 1.15
-
-
-def test_thinned_counts_are_poisson_and_independent():
-    mean = 30.0
-    counts = np.random.default_rng(1).poisson(mean, (SIDE, SIDE)).astype(float)
-    shares = (0.2, 0.3, 0.4)
-    parts = thinned(counts, shares, seed=2)
-    for part, share in zip(parts, shares, strict=True):
-        assert part.mean() == pytest.approx(mean, rel=0.01)
-        assert part.var() == pytest.approx(mean / share, rel=0.05)
-    for one, other in itertools.combinations(parts, 2):
-        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / SIDE
-    again = thinned(counts, shares, seed=2)
-    np.testing.assert_array_equal(parts, again)
-    assert not np.array_equal(parts, thinned(counts, shares, seed=3))
 
 
 @pytest.mark.parametrize(
@@ -120,11 +81,6 @@ def test_thinned_counts_are_poisson_and_independent():
             lambda f: uncertain(f[0][:16, :16], [g[:16, :16] for g in f[1:]], data_range=1.0),
             "image of 16x16 px: 16 blocks of 8x8",
         ),
-        (lambda f: repeated(f[:2], smoothed, data_range=1.0), "2 frames: one to restore and two"),
-        (lambda f: thinned(f[0] - 100, (0.5,), seed=0), "whole numbers of electrons"),
-        (lambda f: thinned(f[0] + 0.5, (0.5,), seed=0), "whole numbers of electrons"),
-        (lambda f: thinned(f[0], (0.5, 0.6), seed=0), "shares .0.5, 0.6.: give some above 0"),
-        (lambda f: thinned(f[0], (), seed=0), "give some above 0"),
     ],
 )
 def test_bad_input_is_one_clear_line(call, message):

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 Image = Float[np.ndarray, "h w"]
-Restore = Callable[[Image], Image]
 
 _BLOCK_PX = 8
 _LEAST_BLOCKS = 16
@@ -61,53 +60,7 @@ def uncertain(restored: Image, references: Sequence[Image], *, data_range: float
         ValueError: fewer than two references, of another shape, an image of fewer than 16 blocks,
             or a data range that is not above 0.
     """
-    return _summary([_products(restored, references)], data_range)
-
-
-def repeated(frames: Sequence[Image], restore: Restore, *, data_range: float) -> Uncertain:
-    """Return the error of a denoiser on repeated frames, each restored in turn.
-
-    The others are its references. The error is that of the mean over frames.
-
-    Raises:
-        ValueError: fewer than three frames, or as in `uncertain`.
-    """
-    if len(frames) < 3:
-        raise ValueError(f"{len(frames)} frames: one to restore and two to compare are needed")
-    turns = []
-    for i, frame in enumerate(frames):
-        others = [other for j, other in enumerate(frames) if j != i]
-        turns.append(_products(restore(frame), others))
-    return _summary(turns, data_range)
-
-
-def thinned(counts: Image, shares: Sequence[float], *, seed: int) -> list[Image]:
-    """Return images as independent as frames, of shares of a counted image, each in its scale.
-
-    Every count goes to one of them by lot, so that Poisson counts become independent Poisson
-    counts; dividing by the share gives all the same mean. With two frames, halves of the second are
-    references for the first. With one frame, a denoiser can only be tested at a lower dose.
-
-    Args:
-      counts: electrons: whole numbers from 0, without gain, offset or readout noise.
-      shares: above 0, together at most 1; what is left is thrown away.
-      seed: of the lots.
-
-    Raises:
-        ValueError: what is given are no counts, or the shares are not of one whole.
-    """
-    if counts.min() < 0 or not np.array_equal(counts, np.rint(counts)):
-        raise ValueError("counts must be whole numbers of electrons from 0: undo gain and offset")
-    if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-        raise ValueError(f"shares {tuple(shares)}: give some above 0 that add up to at most 1")
-    draw = np.random.default_rng(seed)
-    left, remaining = counts.astype(np.int64), 1.0
-    parts: list[Image] = []
-    for share in shares:
-        taken = draw.binomial(left, min(share / remaining, 1.0))
-        left, remaining = left - taken, max(remaining - share, 1e-12)
-        parts.append(taken / share)
-    return parts
+    return _summary(_products(restored, references), data_range)
 
 
 def _products(restored: Image, references: Sequence[Image]) -> Image:
@@ -122,10 +75,9 @@ def _products(restored: Image, references: Sequence[Image]) -> Image:
     return sum((a * b for a, b in pairs), start=np.zeros(restored.shape)) / len(pairs)
 
 
-def _summary(turns: Sequence[Image], data_range: float) -> Uncertain:
+def _summary(products: Image, data_range: float) -> Uncertain:
     if not data_range > 0:
         raise ValueError(f"data_range is {data_range}: give the span of intensities, above 0")
-    products = np.mean(turns, axis=0)
     rows, columns = (side // _BLOCK_PX for side in products.shape)
     if rows * columns < _LEAST_BLOCKS:
         raise ValueError(
