@@ -65,7 +65,7 @@ def restore() -> Callable[[Float[np.ndarray, "h w"]], Float[np.ndarray, "h w"]]:
 
     def apply(image: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         with torch.no_grad():
-            given = torch.from_numpy(np.ascontiguousarray(image, np.float32))
+            given = torch.from_numpy(np.array(image, np.float32))  # a copy: PyTorch wants to write
             return np.asarray(made(given[None, None])[0, 0].numpy())
 
     return apply
