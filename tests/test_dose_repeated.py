@@ -92,13 +92,15 @@ def test_who_takes_part_follows_from_what_the_file_tells(made, monkeypatch):
     path = made(frames(4))
     entrants = [
         contestants.named(name, None)
-        for name in ("no denoising", "fit", "Gaussian", "Gaussian (defaults)",
+        for name in ("no denoising", "fit", "fit --perceptron", "Gaussian", "Gaussian (defaults)",
                      "stem_kernel_w3", "tem_kernel_w3")
     ]  # fmt: skip
     anyone = {"no denoising", "fit", "Gaussian"}
     assert taking_part("STEM") == anyone | {"stem_kernel_w3"}
     assert taking_part("TEM") == anyone | {"tem_kernel_w3"}
     assert taking_part(None) == anyone | {"stem_kernel_w3", "tem_kernel_w3"}
+    path = made(np.tile(frames(4), (1, 2, 2)))  # now large enough for a perceptron
+    assert taking_part("TEM") == anyone | {"tem_kernel_w3", "fit --perceptron"}
 
 
 def test_its_rows_are_in_the_table_and_on_the_page(made, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ REPEATED = "repeated"
 LEAST_FRAMES = 4
 """One to tune on; of the others one is restored at a time, and two or more are its references."""
 
+_PERCEPTRON_PX = 256  # 32 blocks of 32x32 px, which it holds out some of, are then there
 _DOMAINS = {"TEM": "tem", "STEM": "stem"}
 
 
@@ -50,13 +51,16 @@ def case(path: Path) -> Case:
     domain = _DOMAINS.get(str(given.metadata.get("mode")), "")
 
     def takes_part(contestant: Contestant) -> bool:
+        if contestant.name == contestants.PERCEPTRON and side_px < _PERCEPTRON_PX:
+            return False
         suits = domain == "" or contestants.suits(contestant, domain)
         return suits and contestant.kind != contestants.DEFAULT
 
+    side_px = min(given.pixels.shape[1:])
     samples = _samples(list(_electrons(given.pixels, path)))
     return Case(
         REPEATED, path.stem, None, domain, lambda: (samples[:1], samples[1:]),
-        len(samples) - 1, min(given.pixels.shape[1:]), takes_part, score,
+        len(samples) - 1, side_px, takes_part, score,
     )  # fmt: skip
 
 
