@@ -9,7 +9,8 @@ import tempfile
 # compile for longer than they run, so XLA is asked for no more than it must do; frozen streams and
 # shipped weights are of optimised programs. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests those.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest

@@ -156,7 +156,7 @@ def test_two_crops_in_three_have_readout_noise(monkeypatch):
     monkeypatch.setattr(truths, "DOSES", (2.0, 2.0))
     pair = draw("clean", truth_of(np.full((160, 160), 40_000)), batch=384, side=32)
     levels = np.array([len(np.unique(crop)) for crop in pair.seen])
-    assert np.mean(levels > 100) == pytest.approx(2 / 3, abs=3 * (2 / 9 / 96) ** 0.5)
+    assert np.mean(levels > 100) == pytest.approx(2 / 3, abs=3 * (2 / 9 / 384) ** 0.5)
     assert ((levels > 100) | (levels < 20)).all()
 
 

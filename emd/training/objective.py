@@ -23,7 +23,7 @@ READOUT = 1.0
 """Most counts of readout noise that `clean` shows, as a standard deviation."""
 
 LEAN = 1.5
-"""The power of chance in doses of `columns`: where little is seen there is the most to learn."""
+"""Of the doses of `columns`: where little is seen there is the most to learn."""
 
 MOST_SHOWN = 0.9
 """Largest share of a micrograph's electrons that `thin` shows."""
@@ -59,9 +59,9 @@ def clean(
 ) -> Pair:
     """Return crops as a detector counts them at a random dose, and their expected counts.
 
-    Doses are log-uniform in `truths.DOSES`, with ``lean`` above 1 more often low than high; two
-    thirds of the crops have readout noise. Both are in units of what is seen: its minimum taken
-    off, divided by its mean.
+    Doses are low (high / low)^(u^lean) in `truths.DOSES`, u uniform: log-uniform, but for a lean
+    above 1, which favours low ones. Two thirds of the crops have readout noise. Both images are in
+    units of what is seen: its minimum taken off, divided by its mean.
 
     Source: Zhang et al., "Beyond a Gaussian denoiser" (IEEE Transactions on Image Processing 26,
     2017), for one network over all levels of noise.

@@ -24,12 +24,13 @@ class Case(NamedTuple):
       protocol: one of the names above, of `experiments.dose.ede`, or that of repeated frames.
       condition: in tables.
       dose: in counts; None where it varies.
-      domain: "tem" or "stem".
+      domain: "tem" or "stem"; empty where it is not known.
       draw: gives the samples to tune on, and those to evaluate.
       fields: how many are evaluated.
       side_px: of each.
       takes_part: whether a contestant does.
-      score: of a restored image.
+      score: of restored images and their samples.
+      digest: of the samples, where the names above do not say what they are.
     """
 
     protocol: str
@@ -40,7 +41,8 @@ class Case(NamedTuple):
     fields: int
     side_px: int
     takes_part: Callable[[Contestant], bool]
-    score: Callable[[Image, Sample], Score] = scores.score
+    score: Callable[[Sequence[Image], Sequence[Sample]], Score] = scores.of_all
+    digest: str = ""
 
 
 def lattices(*, count: int, side_px: int) -> list[Case]:

@@ -59,7 +59,8 @@ def cases(data_dir: str | None, *, scenes: int, side_px: int) -> list[Case]:
             functools.partial(_draw, sources[kind], domain, protocol), count,
             crops.SIDE_PX if kind == REAL else side_px,
             functools.partial(_takes_part, protocol, domain),
-            score_his_way if protocol == HIS else scores.score,
+            functools.partial(scores.of_all, of_one=score_his_way)
+            if protocol == HIS else scores.of_all,
         )
         for protocol in (HIS, FAIR)
         for (domain, kind), count in counts.items()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from experiments.dose import contestants
 
 INTRODUCTION = f"""\
-Every score is against the expected counts, which simulation knows. Rivals are tuned: their
-parameter is that of highest PSNR on two other fields of the same lattice and dose, inside the
-generalised Anscombe transform with its exact unbiased inverse; the Gaussian, which is linear,
-works on the counts. Ours know no dose, and no lattice but for `..._columns`, which learnt of
-nothing but lattices: of many kinds, three in five of them near these. Each table shows of our
-models the best of each family by mean PSNR. `{contestants.FIT}` is `emd denoise --model fit`: a
-kernel fitted to each image."""
+Every score but those of repeated frames is against the expected counts, which simulation knows,
+and crops of many counts nearly do. Rivals are tuned: their parameter is that of highest PSNR on
+other fields, two of the same lattice and dose, inside the generalised Anscombe transform with its
+exact unbiased inverse; the Gaussian, which is linear, works on the counts. Ours know no dose, and
+no lattice but for `..._columns`, which learnt of nothing but lattices: of many kinds, three in five
+of them near these. Each table shows of our models the best of each family by mean PSNR.
+`{contestants.FIT}` is `emd denoise --model fit`: a kernel fitted to each image."""
 
 PUBLISHED = """\
 *Dose*: counts at the peak of a lone bright column. The U-Net's figures are cited from the
@@ -48,6 +48,7 @@ inside the transform, on other exposures of three of the crops; PSNR [dB] and SS
 of the truth."""
 
 REPEATED = """\
-Frames of one place differ by their noise alone. Each is restored and held against the others, so
-that the error is known as closely as noise permits, though the truth is not (uPSNR,
-arXiv:2210.05553). Rivals are tuned on the first frame, which is not counted."""
+If frames of one place differ by their noise alone, the error of one that is restored is known from
+the others, though the truth is not (uPSNR, arXiv:2210.05553; ± is its standard error, most of which
+all share). Drift counts as error. The range is between percentiles 1 and 99 of the mean of all.
+Rivals are tuned on another frame of this very place, which is in their favour."""

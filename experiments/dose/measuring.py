@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
-from experiments.dose import contestants, published, scores, seconds
+from experiments.dose import contestants, published, seconds
 from experiments.dose.cases import Case
 from experiments.dose.contestants import Contestant, Image
 from experiments.dose.records import Table
@@ -38,12 +38,12 @@ def judge(
     contestant: Contestant,
     tuning: Sequence[Sample],
     evaluation: Sequence[Sample],
-    score: Callable[[Image, Sample], Score],
+    score: Callable[[Sequence[Image], Sequence[Sample]], Score],
 ) -> tuple[Score, str]:
-    """Return a contestant's mean score, and the parameter that was chosen for it."""
+    """Return a contestant's score, and the parameter that was chosen for it."""
     ready = contestant.prepare(tuning)
-    each = [score(ready.restore(sample), sample) for sample in evaluation]
-    return scores.mean(each), ready.parameter
+    restored = [ready.restore(sample) for sample in evaluation]
+    return score(restored, evaluation), ready.parameter
 
 
 def clock(kept: Table, entrants: Sequence[Contestant], *, root: str | None, repeats: int) -> None:

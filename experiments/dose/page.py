@@ -26,7 +26,7 @@ _NOTHING = "Not measured yet."
 def parts(command: str, rows: Sequence[Row]) -> list[str]:
     """Return the paragraphs and tables of the page."""
     return [
-        "# Denoisers where the truth is known",
+        "# Denoisers, measured",
         f"Made by `{command}`, as `dose.csv`, which has a row for every model.",
         explanations.INTRODUCTION,
         "## Low-dose lattices",
@@ -60,7 +60,7 @@ def parts(command: str, rows: Sequence[Row]) -> list[str]:
         *_ede(rows),
         "## Repeated frames, without a truth",
         explanations.REPEATED,
-        _repeated(rows),
+        *_repeated(rows),
         "## Settings of the rivals",
         "\n".join(
             f"- {rival.name}: {rival.how}, {len(rival.grid)} tried" for rival in rivals.RIVALS
@@ -233,19 +233,23 @@ def _ede(rows: Sequence[Row]) -> list[str]:
     return made or [_NOTHING]
 
 
-def _repeated(rows: Sequence[Row]) -> str:
-    here = [row for row in rows if row["protocol"] == repeated.REPEATED]
-    lines = []
-    for condition in dict.fromkeys(str(row["condition"]) for row in here):
-        for name in _shown(rows, repeated.REPEATED, condition):
-            cells = [
-                standing.value(rows, column, repeated.REPEATED, condition, name, None)
-                for column in ("psnr", "whiteness")
-            ]
-            shown = (markdown.NONE if cell is None else f"{cell:.2f}" for cell in cells)
-            lines.append([condition, name, *shown])
-    head = ("frames", "", "uPSNR [dB]", "whiteness")
-    return markdown.table(head, lines, text=(0, 1)) if lines else _NOTHING
+def _repeated(rows: Sequence[Row]) -> list[str]:
+    frames = [row for row in rows if row["protocol"] == repeated.REPEATED]
+    made = []
+    for condition in dict.fromkeys(str(row["condition"]) for row in frames):
+        here = [row for row in frames if row["condition"] == condition]
+        lines = []
+        for name in _shown(here, repeated.REPEATED):
+            level, error, white = (
+                standing.value(here, column, repeated.REPEATED, condition, name, None)
+                for column in ("psnr", "psnr_error", "whiteness")
+            )
+            ends = "" if error is None else f" ± {error:.1f}"
+            shown = markdown.NONE if white is None else f"{white:.2f}"
+            lines.append([name, f"{level:.2f}{ends}", shown])
+        made.append(f"### {condition}: {_fields_of(here, condition):.0f} frames")
+        made.append(markdown.table(("", "uPSNR [dB]", "whiteness"), lines))
+    return made or [_NOTHING]
 
 
 def _in_ede(rows: Sequence[Row], condition: str) -> list[str]:

@@ -106,7 +106,7 @@ class Table:
 
 def stamp(case: Case, contestant: Contestant) -> str:
     """Return what a row follows from, beside its case's name and its contestant's."""
-    return f"{contestant.stamp}/{case.fields}x{case.side_px}"
+    return f"{contestant.stamp}/{case.fields}x{case.side_px}{case.digest and '/' + case.digest}"
 
 
 def number(row: Row, column: str) -> float | None:

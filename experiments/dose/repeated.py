@@ -1,17 +1,20 @@
 """Repeated frames of one place as a case: nobody knows the truth, but noise differs between frames.
 
-Each frame but the first is restored, and held against all others, whose noise it never saw: its
+Each frame but the first is restored, and held against all others, whose noise it never saw: the
 PSNR is the uPSNR of `experiments.dose.uncertain`. Rivals are tuned on the first, against the mean
-of the others, whose noise adds the same to the error of every parameter.
+of the others, whose noise adds the same to the error of every parameter; that it is the same place
+is in their favour.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
+from scipy import ndimage
 
 from emd.data import micrograph
 from emd.noise import estimate
@@ -28,7 +31,7 @@ REPEATED = "repeated"
 LEAST_FRAMES = 4
 """One to tune on; of the others one is restored at a time, and two or more are its references."""
 
-_PERCEPTRON_PX = 256  # 32 blocks of 32x32 px, which it holds out some of, are then there
+_MOST_CHANGE = 1.5  # between frames, as a variance over that of the noise within them
 _DOMAINS = {"TEM": "tem", "STEM": "stem"}
 
 
@@ -40,59 +43,88 @@ def case(path: Path) -> Case:
     Raises:
         FileNotFoundError: there is no such file.
         FormatError: it cannot be read.
-        ValueError: there are too few frames, or they do not tell what an electron counts.
+        ValueError: there are too few frames, they do not tell what an electron counts, or more than
+            noise changes between them.
     """
     given = micrograph.read(path)
-    if given.pixels.ndim == 2 or len(given.pixels) < LEAST_FRAMES:
-        count = 1 if given.pixels.ndim == 2 else len(given.pixels)
+    frames = given.pixels if given.pixels.ndim == 3 else given.pixels[None]
+    if len(frames) < LEAST_FRAMES:
         raise ValueError(
-            f"{path}: {count} frames: give {LEAST_FRAMES} or more of the same place, in one file"
+            f"{path}: {len(frames)} frames: give {LEAST_FRAMES} or more of one place, in one file"
         )
     domain = _DOMAINS.get(str(given.metadata.get("mode")), "")
+    height, width = frames.shape[1:]
+    # what emd.blindspot_fit takes: 32 blocks of 32x32 px
+    is_large = (height // 32) * (width // 32) >= 32
 
     def takes_part(contestant: Contestant) -> bool:
-        if contestant.name == contestants.PERCEPTRON and side_px < _PERCEPTRON_PX:
+        if contestant.kind == contestants.DEFAULT:
             return False
-        suits = domain == "" or contestants.suits(contestant, domain)
-        return suits and contestant.kind != contestants.DEFAULT
+        if contestant.name == contestants.PERCEPTRON and not is_large:
+            return False
+        return domain == "" or contestants.suits(contestant, domain)
 
-    side_px = min(given.pixels.shape[1:])
-    samples = _samples(list(_electrons(given.pixels, path)))
+    samples = _samples(list(_electrons(frames, path)))
     return Case(
-        REPEATED, path.stem, None, domain, lambda: (samples[:1], samples[1:]),
-        len(samples) - 1, side_px, takes_part, score,
+        REPEATED, path.stem, None, domain, lambda: (samples[:1], samples[1:]), len(samples) - 1,
+        min(height, width), takes_part, score, hashlib.sha256(frames.tobytes()).hexdigest()[:8],
     )  # fmt: skip
 
 
-def score(restored: Image, sample: Sample) -> Score:
-    """Return the uPSNR over the span of the sample's truth, and the residual's whiteness.
+def score(restored: Sequence[Image], samples: Sequence[Sample]) -> Score:
+    """Return the uPSNR of restored frames, and the mean whiteness of their residuals.
 
-    What else there is to score needs a truth without noise.
+    Over the span of the mean of all frames but for its extreme percents, as noise widens it.
+    What else there is to score needs a truth.
     """
-    image = restored.astype(np.float64)
-    span = float(np.ptp(sample.truth))
-    spread = np.sqrt(np.maximum(sample.truth, 1e-12))
+    mean = ndimage.gaussian_filter(np.mean([s.noisy for s in samples], axis=0), 1.0)
+    low, high = np.percentile(mean, (1, 99))
+    found = uncertain(
+        [image.astype(np.float64) for image in restored],
+        [sample.references for sample in samples],
+        data_range=float(high - low),
+    )
+    # where a few frames have hardly a count their mean is no measure of the noise
+    spread = np.sqrt(np.maximum(mean, 1.0))
+    white = [
+        scores.whiteness((sample.noisy - image) / spread)
+        for image, sample in zip(restored, samples, strict=True)
+    ]
+    known = [value for value in white if value is not None]
     return Score(
-        psnr=uncertain(image, sample.references, data_range=span).psnr,
+        psnr=found.psnr,
         ssim=None,
         f1=None,
         faint_f1=None,
         position_px=None,
         slope=None,
         offset=None,
-        whiteness=scores.whiteness((sample.noisy - image) / spread),
+        whiteness=float(np.mean(known)) if known else None,
         checkerboard=None,
+        psnr_error=found.psnr_error,
     )
 
 
-def _electrons(frames: np.ndarray, path: Path) -> Float[np.ndarray, "n h w"]:
-    """Frames in electrons, by the noise that each of them shows; the median of what they tell."""
+def _electrons(frames: Shaped[np.ndarray, "n h w"], path: Path) -> Float[np.ndarray, "n h w"]:
+    """Frames in electrons, by the noise that each of them shows; the median of what they tell.
+
+    Readout noise counts as electrons without contrast: `estimate` sets zero where the variance
+    vanishes, so that mean and variance are equal with it and without.
+    """
     noises = [estimate(frame) for frame in frames]
-    told = [(n.gain, n.offset) for n in noises if n.gain is not None and n.offset is not None]
+    told = [(n.gain, n.offset, n.std) for n in noises if n.gain and n.offset is not None and n.std]
     if len(told) < len(frames):
-        why = next((line for n in noises for line in n.warnings), "too little is flat in them")
-        raise ValueError(f"{path}: frames do not tell what an electron counts: {why}")
-    gain, offset = np.median(told, axis=0)
+        why = next((n.warnings[-1] for n in noises if n.gain is None and n.warnings), "too uniform")
+        raise ValueError(
+            f"{path}: frames do not tell what an electron counts ({why}): give them as recorded"
+        )
+    gain, offset, std = np.median(told, axis=0)
+    change = np.diff(frames.astype(np.float64), axis=0).var() / 2 / std**2
+    if change > _MOST_CHANGE:
+        raise ValueError(
+            f"{path}: frames differ by {change:.1f} times their noise, above {_MOST_CHANGE}: give "
+            "frames of one place, aligned"
+        )
     return (frames.astype(np.float64) - offset) / gain
 
 

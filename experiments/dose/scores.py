@@ -1,8 +1,8 @@
-"""What is measured of a restored image where the truth is known."""
+"""What is measured of restored images where the truth is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ class Score(NamedTuple):
         the standard deviation of its noise; 0 for white noise, which is what should be taken out.
       checkerboard: root mean square of what a grid of period 8 px adds, by the error's spectrum at
         multiples of 1/8 cycle a pixel, as a fraction of the truth's mean.
+      psnr_error: standard error of the PSNR [dB] where it is estimated without the truth.
     """
 
     psnr: float
@@ -44,6 +45,7 @@ class Score(NamedTuple):
     offset: float | None
     whiteness: float | None
     checkerboard: float | None
+    psnr_error: float | None = None
 
 
 def score(restored: Float[np.ndarray, "h w"], sample: Sample) -> Score:
@@ -66,13 +68,22 @@ def score(restored: Float[np.ndarray, "h w"], sample: Sample) -> Score:
     )
 
 
+def of_all(
+    restored: Sequence[Float[np.ndarray, "h w"]],
+    samples: Sequence[Sample],
+    of_one: Callable[[Float[np.ndarray, "h w"], Sample], Score] = score,
+) -> Score:
+    """Return the mean scores of restored images, each given with its sample."""
+    return mean([of_one(image, sample) for image, sample in zip(restored, samples, strict=True)])
+
+
 def mean(scores: Sequence[Score]) -> Score:
     """Return the mean of each measure over those images that have it."""
     means = []
     for values in zip(*scores, strict=True):
         known = [value for value in values if value is not None]
         means.append(float(np.mean(known)) if known else None)
-    return Score(*means)  # type: ignore[arg-type]  # those that every image has are never None
+    return Score(*means)  # type: ignore[arg-type]  # the PSNR, which every image has, is never None
 
 
 def psnr(image: Float[np.ndarray, "h w"], truth: Float[np.ndarray, "h w"], *, span: float) -> float:

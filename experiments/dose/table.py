@@ -74,9 +74,9 @@ def _cases(settings: Settings) -> list[Case]:
     found = cases.lattices(count=settings.fields, side_px=settings.side_px)
     if {ede.HIS, ede.FAIR}.intersection(asked):
         found += ede.cases(settings.data_dir, scenes=settings.fields, side_px=2 * settings.side_px)
-    if settings.frames is not None:
+    if settings.frames is not None and repeated.REPEATED in asked:
         found.append(repeated.case(Path(settings.frames)))
-    elif asked == [repeated.REPEATED]:
+    elif settings.only is not None and repeated.REPEATED in asked:
         raise ValueError(f"only={settings.only}: name a file of repeated frames with --frames")
     doses = _doses(settings.doses)
     return [

@@ -1,4 +1,4 @@
-"""How close a restored image is to a truth that nobody knows: uMSE and uPSNR, of repeated frames.
+"""How close restored images are to a truth that nobody knows: uMSE and uPSNR, of repeated frames.
 
 Frames of the same place differ by their noise alone. A denoiser is given one; the others, whose
 noise it never saw, stand in for the truth.
@@ -12,7 +12,6 @@ and of three references. Averaged over the roles of the references, that is the 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,50 +33,37 @@ class Uncertain(NamedTuple):
       mse_error: its standard error, from the scatter of blocks of 8x8 pixels: of noise and of
         places, so that it is rather too large for the error on these places.
       psnr: over the range that was given [dB]; infinite where `mse` is not above 0.
-      psnr_low: a standard error worse.
-      psnr_high: a standard error better; infinite where that cannot be told from no error.
+      psnr_error: its standard error [dB]; infinite where `mse` is not above 0.
     """
 
     mse: float
     mse_error: float
     psnr: float
-    psnr_low: float
-    psnr_high: float
+    psnr_error: float
 
 
-def uncertain(restored: Image, references: Sequence[Image], *, data_range: float) -> Uncertain:
-    """Return the error of a restored image by two or more noisy frames that it was not made from.
+def uncertain(
+    restored: Sequence[Image], references: Sequence[Sequence[Image]], *, data_range: float
+) -> Uncertain:
+    """Return the mean error of restored images, each by noisy frames that it was not made from.
 
     Their noise must be of mean 0, and independent of one another's and of the noise of the frame
     that was restored; drift, hum and fixed patterns count as signal or as error.
 
     Args:
-      restored: the image.
-      references: frames of the same place in the same unit.
+      restored: images of one place.
+      references: of each two or more frames of that place, in the same unit.
       data_range: for the peak signal-to-noise ratio, in that unit; above 0.
 
     Raises:
         ValueError: fewer than two references, of another shape, an image of fewer than 16 blocks,
             or a data range that is not above 0.
     """
-    return _summary(_products(restored, references), data_range)
-
-
-def _products(restored: Image, references: Sequence[Image]) -> Image:
-    """The mean over pairs of references of the product of their distances from the image."""
-    if len(references) < 2:
-        raise ValueError(f"{len(references)} references: at least 2 noisy frames are needed")
-    shapes = {frame.shape for frame in (restored, *references)}
-    if len(shapes) > 1:
-        raise ValueError(f"frames of shapes {sorted(shapes)}: crop them to one place")
-    apart = [frame.astype(np.float64) - restored for frame in references]
-    pairs = list(itertools.combinations(apart, 2))
-    return sum((a * b for a, b in pairs), start=np.zeros(restored.shape)) / len(pairs)
-
-
-def _summary(products: Image, data_range: float) -> Uncertain:
     if not data_range > 0:
         raise ValueError(f"data_range is {data_range}: give the span of intensities, above 0")
+    turns = [_products(f, frames) for f, frames in zip(restored, references, strict=True)]
+    # the logarithm comes last: of a single frame's error it would be infinite now and then
+    products = np.mean(turns, axis=0)
     rows, columns = (side // _BLOCK_PX for side in products.shape)
     if rows * columns < _LEAST_BLOCKS:
         raise ValueError(
@@ -88,9 +74,21 @@ def _summary(products: Image, data_range: float) -> Uncertain:
     blocks = whole.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX).mean(axis=(1, 3))
     mse = float(products.mean())
     error = float(blocks.std(ddof=1) / math.sqrt(blocks.size))
-    levels = (_psnr(mse + change, data_range) for change in (0.0, error, -error))
-    return Uncertain(mse, error, *levels)
+    if mse <= 0:
+        return Uncertain(mse, error, math.inf, math.inf)
+    level = 10 * math.log10(data_range**2 / mse)
+    return Uncertain(mse, error, level, 10 / math.log(10) * error / mse)
 
 
-def _psnr(mse: float, data_range: float) -> float:
-    return 10 * math.log10(data_range**2 / mse) if mse > 0 else math.inf
+def _products(restored: Image, references: Sequence[Image]) -> Image:
+    """The mean over pairs of references of the product of their distances from the image."""
+    count = len(references)
+    if count < 2:
+        raise ValueError(f"{count} references: at least 2 noisy frames are needed")
+    shapes = {frame.shape for frame in (restored, *references)}
+    if len(shapes) > 1:
+        raise ValueError(f"frames of shapes {sorted(shapes)}: crop them to one place")
+    apart = np.stack(references).astype(np.float64) - restored
+    # all products less the squares are those of pairs, each twice
+    pairs: Image = apart.sum(axis=0) ** 2 - (apart**2).sum(axis=0)
+    return pairs / (count * (count - 1))
