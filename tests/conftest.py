@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 # Before jax is imported. JAX_PLATFORMS=cuda in the environment lets the tests marked gpu run. Tests
 # compile for longer than they run, so XLA is asked for no more than it must do; frozen streams and
@@ -49,6 +50,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def key() -> jax.Array:
     """A key of its own for each test: the same in every run."""
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """Programs as users run them, for tests that run for longer than they compile."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

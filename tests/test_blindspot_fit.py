@@ -7,6 +7,8 @@ import pytest
 from emd import blindspot_fit, checkpoint, fit
 from emd.restore import denoise
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def lattice(side: int = 256) -> np.ndarray:
     """Sharp columns on a turned lattice, bright ones of 60 counts: nothing that a kernel knows."""

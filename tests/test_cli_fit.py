@@ -9,6 +9,8 @@ from emd import cli
 from emd.data import micrograph
 from emd.data.micrograph import Micrograph
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 @pytest.fixture
 def exposure(tmp_path: pathlib.Path) -> pathlib.Path:
