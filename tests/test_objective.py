@@ -235,7 +235,7 @@ def test_both_parts_together_are_the_micrograph(monkeypatch, dose):
 
 @pytest.mark.usefixtures("as_counts")
 def test_shares_leave_enough_electrons_to_see_and_to_want():
-    pair = draw("thin", counted_of(np.full((160, 160), 100)), batch=384, side=32)
+    pair = draw("thin", counted_of(np.full((160, 160), 100)), batch=96, side=32)
     share = pair.seen.mean((1, 2)) / 100
     np.testing.assert_allclose(pair.wanted.mean((1, 2)) / 100, share, rtol=0.2)
     low, high = truths.DOSES[0] / 100, objective.MOST_SHOWN

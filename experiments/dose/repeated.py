@@ -86,23 +86,13 @@ def score(restored: Sequence[Image], samples: Sequence[Sample]) -> Score:
     )
     # where a few frames have hardly a count their mean is no measure of the noise
     spread = np.sqrt(np.maximum(mean, 1.0))
-    white = [
-        scores.whiteness((sample.noisy - image) / spread)
-        for image, sample in zip(restored, samples, strict=True)
-    ]
-    known = [value for value in white if value is not None]
-    return Score(
-        psnr=found.psnr,
-        ssim=None,
-        f1=None,
-        faint_f1=None,
-        position_px=None,
-        slope=None,
-        offset=None,
-        whiteness=float(np.mean(known)) if known else None,
-        checkerboard=None,
-        psnr_error=found.psnr_error,
+    residuals = (
+        (sample.noisy - image) / spread for image, sample in zip(restored, samples, strict=True)
     )
+    return scores.mean([
+        Score(found.psnr, whiteness=scores.whiteness(residual), psnr_error=found.psnr_error)
+        for residual in residuals
+    ])  # fmt: skip
 
 
 def _electrons(frames: Shaped[np.ndarray, "n h w"], path: Path) -> Float[np.ndarray, "n h w"]:
@@ -119,13 +109,14 @@ def _electrons(frames: Shaped[np.ndarray, "n h w"], path: Path) -> Float[np.ndar
             f"{path}: frames do not tell what an electron counts ({why}): give them as recorded"
         )
     gain, offset, std = np.median(told, axis=0)
-    change = np.diff(frames.astype(np.float64), axis=0).var() / 2 / std**2
+    counts = frames.astype(np.float64)
+    change = np.diff(counts, axis=0).var() / 2 / std**2
     if change > _MOST_CHANGE:
         raise ValueError(
             f"{path}: frames differ by {change:.1f} times their noise, above {_MOST_CHANGE}: give "
             "frames of one place, aligned"
         )
-    return (frames.astype(np.float64) - offset) / gain
+    return (counts - offset) / gain
 
 
 def _samples(frames: Sequence[Image]) -> list[Sample]:

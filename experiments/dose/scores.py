@@ -37,14 +37,14 @@ class Score(NamedTuple):
     """
 
     psnr: float
-    ssim: float | None
-    f1: float | None
-    faint_f1: float | None
-    position_px: float | None
-    slope: float | None
-    offset: float | None
-    whiteness: float | None
-    checkerboard: float | None
+    ssim: float | None = None
+    f1: float | None = None
+    faint_f1: float | None = None
+    position_px: float | None = None
+    slope: float | None = None
+    offset: float | None = None
+    whiteness: float | None = None
+    checkerboard: float | None = None
     psnr_error: float | None = None
 
 
