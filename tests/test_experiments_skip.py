@@ -18,6 +18,7 @@ def quick():
     """A narrow network, small crops and few of them; handlers put back after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "_SKIP_SIZE", 3)
+        patch.setattr(zoo, "_SKIP_DEEPEST", dict.fromkeys(zoo.OBJECTIVES, 6))
         patch.setattr(skip, "SIDE_PX", 32)
         patch.setattr(held_out, "CROPS", 16)
         patch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
