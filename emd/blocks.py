@@ -31,10 +31,14 @@ class Blocks(NamedTuple):
     Attributes:
       mean: in counts.
       spectrum: cosine coefficients, orthonormal.
+      empty: share of blocks left out since all their pixels have the image's lowest value.
+      lowest: share of such pixels in the blocks that are there.
     """
 
     mean: Float[np.ndarray, " n"]
     spectrum: Float[np.ndarray, "n 8 8"]
+    empty: float
+    lowest: float
 
 
 class Points(NamedTuple):
@@ -79,22 +83,23 @@ _HIGH = (_SUM >= SIDE_PX) & (np.minimum.outer(*(2 * [np.arange(SIDE_PX)])) > 0)
 _WHITE = _white_correlation()
 
 
-def sample(pixels: Shaped[np.ndarray, "h w"], ceiling: float | None) -> Blocks:
+def sample(pixels: Shaped[np.ndarray, "h w"], floor: float, ceiling: float | None) -> Blocks:
     """Blocks spread evenly over the image, at most 2^16.
 
     Without those of one value all over, which were cut off, and those that hold a NaN or infinity.
 
     Args:
       pixels: of any real type.
+      floor: the lowest of them.
       ceiling: blocks with a pixel that reaches it are left out, too.
     """
     height, width = pixels.shape
     if min(height, width) < SIDE_PX:
-        return Blocks(np.zeros(0), np.zeros((0, SIDE_PX, SIDE_PX), np.float32))
+        return Blocks(np.zeros(0), np.zeros((0, SIDE_PX, SIDE_PX), np.float32), 0.0, 0.0)
     step = SIDE_PX // 2 if pixels.size < _OVERLAP_BELOW_PX else SIDE_PX
     count = (height // step) * (width // step)
     step *= math.ceil(math.sqrt(count / _MAX_BLOCKS))
-    means, spectra = [], []
+    means, spectra, empty, lowest = [], [], [], []
     for row in range(0, height - SIDE_PX + 1, step):
         part = pixels[row : row + SIDE_PX].astype(np.float64)
         views = np.lib.stride_tricks.sliding_window_view(part, SIDE_PX, axis=1)[:, ::step]
@@ -104,11 +109,20 @@ def sample(pixels: Shaped[np.ndarray, "h w"], ceiling: float | None) -> Blocks:
         is_good = np.isfinite(most - least) & (most > least)
         if ceiling is not None:
             is_good &= most < ceiling
-        mean = blocks[is_good].mean(axis=(1, 2))
-        level = blocks[is_good] - mean[:, None, None]
+        good = blocks[is_good]
+        mean = good.mean(axis=(1, 2))
+        level = good - mean[:, None, None]
         means.append(mean)
+        empty.append(most == floor)
+        lowest.append((good == floor).mean(axis=(1, 2)))
         spectra.append((_COSINES @ level @ _COSINES.T).astype(np.float32))
-    return Blocks(np.concatenate(means), np.concatenate(spectra))
+    lowest_share = np.concatenate(lowest)
+    return Blocks(
+        np.concatenate(means),
+        np.concatenate(spectra),
+        float(np.concatenate(empty).mean()),
+        float(lowest_share.mean()) if len(lowest_share) else 0.0,
+    )
 
 
 def flattest(blocks: Blocks) -> Points:

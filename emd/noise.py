@@ -29,6 +29,7 @@ _ROUNDS = 30
 _SLOPE_ERRORS = 6.0  # a slope of fewer standard errors says nothing
 _CORRELATION_ERRORS = 4.0
 _CORRELATED = 0.05  # white noise on simulated scenes stays within it, up to 100 electrons a pixel
+_EMPTY, _DARK = 0.01, 0.5  # shares of blocks without any electron, of such pixels in the others
 _TOO_DARK = 0.1  # share of the blocks that may lie below the offset
 _NO_NOISE = 1e-12  # of the squared range: less than float32 resolves
 _BESIDE = 5.0  # standard errors
@@ -150,7 +151,13 @@ def estimate(pixels: Shaped[np.ndarray, "h w"], *, black: float | None = None) -
         warnings.append(
             f"{percent(sums.saturated)} of the pixels are saturated: mean and dose are too low"
         )
-    blocks = sample(pixels, sums.high if sums.saturated else None)
+    blocks = sample(pixels, sums.low, sums.high if sums.saturated else None)
+    if blocks.empty > _EMPTY and blocks.lowest > _DARK:  # what blocks with electrons say is biased
+        reason = (
+            f"too few electrons to measure its noise: {percent(blocks.empty)} of its blocks of 8x8 "
+            "pixels hold none; add frames up, or bin them"
+        )
+        return Noise(saturated=sums.saturated, warnings=(*warnings, reason))
     if len(blocks.mean) < _MIN_BLOCKS:
         reason = "too small" if pixels.size < _SMALL_PX else "too much of it is cut off"
         reason = f"{reason} to measure its noise: {_MIN_BLOCKS} blocks of 8x8 pixels are needed"

@@ -28,7 +28,6 @@ from emd.training import devices, loss, objective
 from experiments import autoencoder_card as cards
 from experiments import config as configs
 from experiments import curves, fitting, held_out, linear_code, provenance, training_data
-from experiments.autoencoder_card import PAPER_BATCH as PAPER_BATCH
 
 SETTLE_BATCHES = 200
 """Batches that the final statistics are averaged over."""

@@ -18,7 +18,7 @@ def quick():
     """A narrow network, small crops and few of them; handlers put back after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "_SKIP_SIZE", 3)
-        patch.setattr(zoo, "_SKIP_DEEPEST", dict.fromkeys(zoo.OBJECTIVES, 6))
+        patch.setattr(zoo, "_SKIP_DEEPEST", {"clean": 6, "thin": 6, "columns": 10})
         patch.setattr(skip, "SIDE_PX", 32)
         patch.setattr(held_out, "CROPS", 16)
         patch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
@@ -134,9 +134,12 @@ def test_a_step_is_as_long_in_every_direction_however_small_its_gradient(shape):
     assert (np.asarray(gradient["a"]).reshape(-1, shape[-1]) * steps[1]).sum() < 0
 
 
-def test_weights_of_another_family_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="start=tem_kernel_w3 is no stem_skip3_clean"):
+def test_weights_of_other_shapes_are_refused(tmp_path, trained, monkeypatch):
+    with pytest.raises(ValueError, match="start=tem_kernel_w3 has not the maps of a stem_skip3_c"):
         skip.run(tiny(tmp_path, start="tem_kernel_w3"))
+    monkeypatch.setattr(checkpoint, "load", lambda name: load(trained[0]))
+    with pytest.raises(ValueError, match="start=mine has not the maps of a stem_skip3_columns"):
+        skip.run(tiny(tmp_path, start="mine", objective="columns"))
 
 
 @pytest.mark.parametrize(

@@ -153,15 +153,31 @@ def test_pixels_that_are_not_finite_are_passed_over():
         (np.arange(64.0).reshape(8, 8), "too small"),
         (np.arange(7.0)[None], "too small"),
         (np.tile(np.sin(np.arange(90.0)), (90, 1)), "no noise"),
-        (np.pad(np.ones((1, 1)), 40), "cut off"),
+        (np.pad(np.ones((1, 1)), 40), "too few electrons"),
+        (np.pad(RNG.normal(9, 1, (16, 16)), 40, constant_values=99), "cut off"),
     ],
 )
 def test_images_that_tell_nothing(pixels, word):
     found = noise.estimate(pixels)
-    assert word in found.warnings[0]
+    assert word in found.warnings[-1]
     assert found.gain is None
     assert found.dose is None
     assert not found.std
+
+
+@pytest.mark.parametrize("dose", [0.001, 0.01, 0.05])
+def test_frames_of_few_electrons_tell_nothing(dose):
+    """Blocks with an electron are no fair sample of them; those of 0.1 a pixel nearly all have."""
+    found = noise.estimate(np.random.default_rng(1).poisson(dose, (512, 512)))
+    assert (found.std, found.gain, found.dose) == (None, None, None)
+    assert "too few electrons to measure its noise" in found.warnings[0]
+
+
+def test_an_empty_border_is_no_lack_of_electrons():
+    image = np.zeros((512, 512))
+    image[128:] = np.random.default_rng(2).poisson(9 + 5 * np.sin(np.arange(512) / 20), (384, 512))
+    assert noise.estimate(image).gain == pytest.approx(1, abs=0.1)
+    assert noise.estimate(image).warnings == ()
 
 
 def test_a_small_image_has_noise_but_no_dose():
@@ -188,12 +204,12 @@ def test_sampled_blocks_give_the_same_within_their_error(monkeypatch):
     monkeypatch.setattr(blocks, "_MAX_BLOCKS", 1200)
     found = noise.estimate(pixels)
     assert found.gain == pytest.approx(1, rel=0.15)
-    assert len(blocks.sample(pixels, None).mean) <= 1200
+    assert len(blocks.sample(pixels, pixels.min(), None).mean) <= 1200
 
 
 def test_blocks_are_those_of_the_image():
     pixels = RNG.normal(size=(24, 20))
-    found = blocks.sample(pixels, None)
+    found = blocks.sample(pixels, pixels.min(), None)
     # small images' blocks overlap by half
     assert len(found.mean) == 5 * 4
     first = pixels[:8, :8]
@@ -202,5 +218,5 @@ def test_blocks_are_those_of_the_image():
     assert (found.spectrum[0] ** 2).sum() == pytest.approx(first.var() * 64, rel=1e-5)
     assert abs(found.spectrum[0, 0, 0]) < 1e-6
     ramp = np.broadcast_to(np.cos(np.pi * (2 * np.arange(8) + 1) * 3 / 16), (8, 8))
-    spectrum = blocks.sample(ramp.copy(), None).spectrum[0]
+    spectrum = blocks.sample(ramp.copy(), ramp.min(), None).spectrum[0]
     assert np.argmax(np.abs(spectrum)) == 3  # of row 0: no change down, third across

@@ -14,6 +14,7 @@ from emd.data.simulate.detector import Detector
 from emd.data.simulate.hrtem import (
     CORRECTED,
     carbon_phase,
+    coarser,
     crystal_phase,
     exit_wave,
     hrtem,
@@ -160,6 +161,35 @@ def test_dose_is_electrons_times_area(images):
     np.testing.assert_allclose(vacuum.clean, 10 + 3 * 50.0, rtol=1e-5)  # 1 square Angstrom a pixel
     mean = float(vacuum.counts.mean())
     assert mean == pytest.approx(160, abs=5 * 3 * np.sqrt(50 / SIDE**2))
+
+
+def test_contrast_does_not_depend_on_the_sampling():
+    """Gold turns the wave by several radians, beyond the Nyquist frequency of these pixels."""
+    found = []
+    for pixel_nm in (0.01, 0.02, 0.04):
+        drawn = hrtem(
+            jax.random.key(1),
+            side_px=round(1.28 / pixel_nm),
+            dose_e_per_angstrom2=1e4,
+            radius_nm=0.5,
+            carbon_nm=0.0,
+            microscope=CORRECTED._replace(pixel_nm=pixel_nm),
+        )
+        clean = np.asarray(drawn.clean[0], np.float64)
+        found.append(clean.std() / clean.mean())
+    np.testing.assert_allclose(found, found[0], rtol=0.02)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_coarser_image_keeps_what_its_pixels_can_hold(times):
+    def wave(side_px):
+        y = (np.arange(side_px) + 0.5) / side_px  # of the middle of each pixel
+        slow = np.cos(2 * np.pi * 3 * y)[:, None] + np.sin(2 * np.pi * 5 * y)
+        return 2 + slow, np.cos(2 * np.pi * 9 * y) * np.ones((side_px, 1))
+
+    slow, fine = wave(16 * times)
+    image = jnp.asarray(slow + (fine if times > 1 else 0), jnp.float32)
+    np.testing.assert_allclose(coarser(image, times), wave(16)[0], atol=1e-5)
 
 
 def test_a_weak_phase_is_imaged_as_the_linear_theory_says():

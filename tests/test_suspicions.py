@@ -165,3 +165,8 @@ def test_a_dose_that_is_none_is_one_line(dose, tmp_path):
     assert line.startswith("error: ")
     assert f"dose {float(dose)}" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("share", "text"), [(1.0, "100 %"), (0.996, "100 %"), (0.034, "3.4 %")])
+def test_shares_are_written_without_exponents(share, text):
+    assert suspicions.percent(share) == text

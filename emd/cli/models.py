@@ -12,7 +12,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "models",
         help="list all models, and what is there of each",
-        description="List all models of the paper by name, and how far each is trained.",
+        description="List all models by name, and how far each is trained.",
     )
     shelf.add_option(parser)
     parser.set_defaults(run=_run)

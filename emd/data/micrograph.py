@@ -16,9 +16,7 @@ from emd.data.formats import registry
 from emd.data.formats.registry import FOLDER_SUFFIXES as FOLDER_SUFFIXES
 from emd.data.formats.registry import SUFFIXES as SUFFIXES
 from emd.data.formats.registry import TIFF_SUFFIXES as TIFF_SUFFIXES
-from emd.data.formats.signal import Summary as Summary
 from emd.data.replacing import replacing
-from emd.data.source import Source as Source
 from emd.data.source import opened as opened
 from emd.data.source import signals as signals
 

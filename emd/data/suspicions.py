@@ -149,4 +149,4 @@ def is_cut_off(crowd: int, beside: int) -> bool:
 
 def percent(share: float) -> str:
     """A share of the pixels in words."""
-    return f"{100 * share:.2g} %"
+    return f"{float(f'{100 * share:.2g}'):g} %"  # of 0.996 too: 100, not 1e+02

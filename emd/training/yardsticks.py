@@ -73,7 +73,18 @@ def measure_moments(
     *,
     margin: int = MARGIN_PX,
 ) -> Moments:
-    """The moments of these pairs for kernels up to `width`; arguments as `closed_form_kernel`."""
+    """The moments of these pairs for kernels up to `width`: normal equations in float64.
+
+    Args:
+        noisy: normalised crops.
+        restored: the teacher's output for each.
+        width: of the widest kernel [px], odd, 3 to 15.
+        margin: pixels nearer than this to the edge do not count [px], at least `width` // 2.
+
+    Raises:
+        ValueError: for a bad width, pairs that differ in shape, or a margin that leaves no pixel
+            or is narrower than half a window.
+    """
     symmetry.check_width(width)
     _check(noisy, restored, width, margin)
     pairs = zip(np.asarray(noisy), np.asarray(restored), strict=True)
@@ -83,41 +94,14 @@ def measure_moments(
     return Moments(gram, moment, float(power))
 
 
-def closed_form_kernel(
-    noisy: Float[Array | np.ndarray, "n h w"],
-    restored: Float[Array | np.ndarray, "_ _ _"],
-    width: int,
-    *,
-    margin: int = MARGIN_PX,
-) -> dict[str, Float[Array, "k"]]:
-    """The parameters of the symmetric kernel with the least squared error on these pairs.
-
-    Least squares over the tied weights, by normal equations in float64. For several widths,
-    measure the moments once, of the widest, and ask them for each width's best weights.
-
-    Args:
-        noisy: normalised crops.
-        restored: the teacher's output for each.
-        width: of the kernel [px], odd, 3 to 15.
-        margin: pixels nearer than this to the edge do not count [px], at least `width` // 2.
-
-    Raises:
-        ValueError: for a bad width, pairs that differ in shape, or a margin that leaves no pixel
-            or is narrower than half a window.
-    """
-    moments = measure_moments(noisy, restored, width, margin=margin)
-    return {"weights": jnp.asarray(moments.best(width), jnp.float32)}
-
-
 def evaluate(
     members: Sequence[Kernel | MLP],
     params: Sequence[pixelwise.Params],
     noisy: Float[Array | np.ndarray, "n h w"],
     restored: Float[Array | np.ndarray, "_ _ _"],
     *,
-    closed_forms: Sequence[pixelwise.Params] | None = None,
-    moments: Moments | None = None,
-    margin: int = MARGIN_PX,
+    closed_forms: Sequence[Float[Array | np.ndarray, "_"]],
+    moments: Moments,
 ) -> Errors:
     """The errors on these pairs of members, of the best kernels of their widths, and of neither.
 
@@ -126,48 +110,31 @@ def evaluate(
         params: of each member, unpadded.
         noisy: normalised crops.
         restored: the teacher's output for each.
-        closed_forms: kernels from `closed_form_kernel`, one a member, where they were fitted to
-            other pairs; without them they are fitted to these.
-        moments: from `measure_moments` of these pairs, for the widest member or wider; without
-            them they are measured.
-        margin: pixels nearer than this to the edge do not count [px].
-
-    Raises:
-        ValueError: as `closed_form_kernel`.
+        closed_forms: tied weights of the best kernel of each member's width, of whichever pairs.
+        moments: from `measure_moments` of these pairs, for the widest member or wider.
     """
-    widths = [member.width for member in members]
-    if moments is None:
-        moments = measure_moments(noisy, restored, max(widths), margin=margin)
     # As NumPy's, so that a crop is taken out without a program of its own.
     noisy, restored = np.asarray(noisy), np.asarray(restored)
-    if closed_forms is None:
-        best = [moments.error(moments.best(width)) for width in widths]
-    else:
-        best = [moments.error(kernel["weights"]) for kernel in closed_forms]
+    best = [moments.error(weights) for weights in closed_forms]
     found = []
     for member, free in zip(members, params, strict=True):
         if isinstance(member, Kernel):
             found.append(moments.error(free["weights"]))
         else:
             folded = pixelwise.fold(member, free)
-            errors = [
-                _crop_error(margin, folded, *pair) for pair in zip(noisy, restored, strict=True)
-            ]
+            errors = [_crop_error(folded, *pair) for pair in zip(noisy, restored, strict=True)]
             found.append(float(np.mean(errors)))
     identity, mean3 = np.eye(3)[0], np.full(3, 1 / 9)
     return Errors(found, best, moments.error(identity), moments.error(mean3))
 
 
-@functools.partial(jax.jit, static_argnames="margin")
+@jax.jit
 def _crop_error(
-    margin: int,
-    folded: pixelwise.Folded,
-    noisy: Float[Array, "h w"],
-    restored: Float[Array, "h w"],
+    folded: pixelwise.Folded, noisy: Float[Array, "h w"], restored: Float[Array, "h w"]
 ) -> Float[Array, ""]:
-    reach = margin - folded.output.shape[-1] // 2
+    reach = MARGIN_PX - folded.output.shape[-1] // 2
     got = pixelwise.apply_folded(folded, noisy[_scored(reach)])
-    return jnp.mean((got - restored[_scored(margin)]) ** 2)
+    return jnp.mean((got - restored[_scored(MARGIN_PX)]) ** 2)
 
 
 @functools.partial(jax.jit, static_argnames=("width", "margin"))

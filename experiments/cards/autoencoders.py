@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emd import zoo
-from experiments.autoencoder import PAPER_BATCH
+from experiments.autoencoder_card import PAPER_BATCH
 from experiments.cards import measure, regions, sections, standing
 from experiments.cards.standing import NONE, Entry, cell, number, ratio, times
 

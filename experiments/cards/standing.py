@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emd import checkpoint, zoo
-from experiments import autoencoder
+from experiments.autoencoder_card import PAPER_BATCH
 from experiments.cards import sources
 from experiments.linear_code import BLOCK_PX
 
@@ -166,7 +166,7 @@ def schedule(listed: Sequence[Entry]) -> str:
 def _facts(config: zoo.ModelConfig, card: Card) -> tuple[str, ...]:
     batches, crops = number(card, "batches"), number(card, "batch_size")
     full = zoo.FULL_SCHEDULE[config.family]
-    paper = full * (autoencoder.PAPER_BATCH if config.family == "autoencoder" else 1)
+    paper = full * (PAPER_BATCH if config.family == "autoencoder" else 1)
     share = NONE if batches is None or crops is None else f"{batches * crops / paper:.3g}"
     frames = f"{card.get('real_frames', '?')} ({card.get('real_fields', '?')})"
     return (

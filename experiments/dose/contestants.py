@@ -50,7 +50,8 @@ class Contestant(NamedTuple):
     Attributes:
       name: in tables.
       kind: one of the kinds above.
-      stamp: changes where it would restore otherwise: its weights, its grid, or its source.
+      stamp: of its weights, its grid, or the file that fits it. Where other code changes what it
+        restores, its rows are to be deleted, so that they are measured anew.
       prepare: makes it ready, with samples to tune it on.
       domain: of our models, what they are for; empty where it does not matter.
     """

@@ -4,7 +4,7 @@ Every field has a key of its own, which follows from its condition, dose, purpos
 field is the same whichever others are drawn, and those for tuning are none of those for evaluation.
 Trainings draw theirs from `jax.random.key` of small seeds.
 
-Source: the published benchmark of low-dose HAADF lattices that the README names.
+Source: the published benchmark of low-dose HAADF lattices that `published` cites.
 """
 
 from __future__ import annotations

@@ -262,6 +262,3 @@ def _in_ede(rows: Sequence[Row], condition: str) -> list[str]:
 def _fields_of(rows: Sequence[Row], condition: str) -> float:
     found = [row["fields"] for row in rows if row["condition"] == condition]
     return max((value for value in found if isinstance(value, float)), default=0.0)
-
-
-summary = standing.summary

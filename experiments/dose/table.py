@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from emd.data import micrograph
 from experiments.benchmark import table
-from experiments.dose import cases, contestants, ede, fields, measuring, page, pareto, repeated
+from experiments.dose import (
+    cases,
+    contestants,
+    ede,
+    fields,
+    measuring,
+    page,
+    pareto,
+    repeated,
+    standing,
+)
 from experiments.dose.cases import Case
 from experiments.dose.records import Table
 from experiments.evaluate import markdown
@@ -65,7 +75,7 @@ def make(settings: Settings, output: Path, *, command: str) -> dict[str, float]:
     rows = kept.finish(PROTOCOLS, contestants.names(settings.checkpoints))
     markdown.write(output / f"{NAME}.md", page.parts(command, rows))
     pareto.draw(rows, output, NAME)
-    return page.summary(rows)
+    return standing.summary(rows)
 
 
 def _cases(settings: Settings) -> list[Case]:

@@ -36,6 +36,7 @@ Microanalysis 10 (2004) 174: negative Cs against a small overfocus."""
 _CARBON = 6
 _CARBON_PER_NM3 = 100.0  # 2.0 g/cm^3
 _COARSEST_NM = 0.08  # a pixel, beyond which the finest lattice planes are lost
+_FINE_NM = 0.01  # of the grid of the wave: on a coarser one heavy columns turn it beyond Nyquist
 _TOGETHER = 4096  # columns, for a bound on memory
 _REST_KV = 510.99895
 _poisson = jax.jit(poisson)  # compiled once for each size
@@ -148,6 +149,27 @@ def crystal_phase(
     return phase
 
 
+def _turned(
+    key: PRNGKeyArray,
+    crystal: Crystal,
+    microscope: Microscope,
+    side_px: int,
+    thickness_nm: float,
+    radius_nm: float,
+) -> Float[Array, "h w"]:
+    """`crystal_phase` at a random turn and place."""
+    turn, *offset = np.asarray(jax.random.uniform(key, (3,)), np.float64).tolist()
+    return crystal_phase(
+        crystal,
+        microscope,
+        side_px=side_px,
+        thickness_nm=thickness_nm,
+        radius_nm=radius_nm,
+        turn=2 * math.pi * turn,
+        offset=(offset[0], offset[1]),
+    )
+
+
 def carbon_phase(
     key: PRNGKeyArray, microscope: Microscope, *, side_px: int, thickness_nm: Scalar
 ) -> Float[Array, "h w"]:
@@ -159,6 +181,20 @@ def carbon_phase(
     mean = _CARBON_PER_NM3 * thickness_nm * microscope.pixel_nm**2
     numbers = _poisson(key, jnp.full((side_px, side_px), mean, jnp.float32))
     return _phase(jnp.fft.rfft2(numbers), _CARBON, microscope)
+
+
+@partial(jax.jit, static_argnames="times")
+def coarser(image: Float[Array, "h w"], times: int) -> Float[Array, "H W"]:
+    """The square, periodic image in pixels so many times as wide, its finer frequencies left out.
+
+    A pixel's middle lies in the middle of those that it is made of.
+    """
+    fine_px = image.shape[0]
+    side_px = fine_px // times
+    near = np.fft.fftfreq(side_px, 1 / side_px).astype(np.int32)
+    ahead = np.exp(1j * np.pi * near * (times - 1) / fine_px).astype(np.complex64)
+    kept = jnp.fft.fft2(image)[np.ix_(near, near)] * np.outer(ahead, ahead)
+    return jnp.fft.ifft2(kept).real / times**2
 
 
 def hrtem(
@@ -176,7 +212,10 @@ def hrtem(
     """One exposure (n = 1) of a crystal on carbon, at a random turn and place.
 
     A pixel gets dose x its area electrons where there is no specimen, and the same in the mean over
-    a specimen that does not absorb. `clean` is what the detector reads in the mean, in counts.
+    a specimen that does not absorb. The wave behind heavy columns holds frequencies far beyond a
+    pixel's, which the lens mixes with others, so it is computed on a grid of 0.01 nm or finer; the
+    pixels then have what they can hold of the image's frequencies. `clean` is what the detector
+    reads in the mean, in counts.
 
     Args:
         key: turn, place, carbon and noise.
@@ -204,20 +243,16 @@ def hrtem(
             f"pixel_nm is {pixel_nm}: lattice planes need pixels of at most {_COARSEST_NM} nm"
         )
     carbon_key, place_key, noise_key = jax.random.split(key, 3)
-    canvas_px = side_px + 2 * max(16, side_px // 8)
-    phase = carbon_phase(carbon_key, microscope, side_px=canvas_px, thickness_nm=carbon_nm)
+    times = 1 if crystal is None else math.ceil(pixel_nm / _FINE_NM)
+    fine = microscope._replace(pixel_nm=pixel_nm / times)
+    fine_px = times * (side_px + 2 * max(16, side_px // 8))
+    phase = carbon_phase(carbon_key, fine, side_px=fine_px, thickness_nm=carbon_nm)
     if crystal is not None:
-        turn, *offset = np.asarray(jax.random.uniform(place_key, (3,)), np.float64).tolist()
-        phase = phase + crystal_phase(
-            CRYSTALS[crystal],
-            microscope,
-            side_px=canvas_px,
-            thickness_nm=thickness_nm,
-            radius_nm=radius_nm,
-            turn=2 * math.pi * turn,
-            offset=(offset[0], offset[1]),
+        phase = phase + _turned(
+            place_key, CRYSTALS[crystal], fine, fine_px, thickness_nm, radius_nm
         )
-    image = wave_image(exit_wave(phase, microscope.amplitude_contrast), microscope)
+    image = wave_image(exit_wave(phase, fine.amplitude_contrast), fine)
+    image = jnp.maximum(coarser(image, times), 0.0)  # few frequencies may overshoot
     electrons = dose_e_per_angstrom2 * (10 * pixel_nm) ** 2 * image
     drawn = detect(noise_key, electrons, detector)
     return Simulated(*(texture.crop(frame[0], side_px)[None] for frame in drawn))
