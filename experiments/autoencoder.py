@@ -215,7 +215,7 @@ def _measure(
     )
     metrics = {}
     for suffix, images in (("", data.held_out), ("_whole", data.held_out_whole)):
-        mse = training.restoration_mse(module, variables, images)
+        mse = held_out.restoration_mse(module, variables, images)
         metrics[f"validation_mse{suffix}"] = float(mse.mean())
         metrics[f"linear_code_mse{suffix}"] = float(linear_code.mse(fitted, images).mean())
     return metrics

@@ -12,6 +12,7 @@ another version.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from emd import checkpoint
 from emd.codec import weights
@@ -28,7 +29,7 @@ from emd.models.autoencoder import Autoencoder
 from emd.training import autoencoder as training
 from emd.training import rate_aware
 from experiments import config as configs
-from experiments import curves, fitting, latent_contexts, provenance, training_data
+from experiments import curves, fitting, held_out, latent_contexts, provenance, training_data
 
 SIMULATED_COUNT = 200
 SIMULATED_SIDE_PX = 256
@@ -172,20 +173,30 @@ def measure(
     units: np.ndarray,
     images: Float[np.ndarray, "n h w"],
     size: float,
-    *,
-    batch: int = 16,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Return each image's MSE and bits a pixel, by the rate model, at one global step."""
-    module = Autoencoder(start.config.size)
-
-    @jax.jit
-    def of(x: jax.Array) -> rate_aware.Coded:
-        steps = jnp.full(len(x), size)
-        return rate_aware.coded(None, module, variables, model, jnp.asarray(units), x, x, steps)
-
-    parts = [of(jnp.asarray(images[i : i + batch])) for i in range(0, len(images), batch)]
+    module, batch = Autoencoder(start.config.size), held_out.BATCH
+    parts = [
+        _coded(
+            module, variables, model, jnp.asarray(units), jnp.asarray(images[i : i + batch]), size
+        )
+        for i in range(0, len(images), batch)
+    ]
     mse, bpp = (np.concatenate([np.asarray(p) for p in part]) for part in zip(*parts, strict=True))
     return mse, bpp
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _coded(
+    module: Autoencoder,
+    variables: Any,
+    model: rate_aware.RateModel,
+    units: Float[Array, " d"],
+    x: Float[Array, "n h w"],
+    size: Float[Array, ""] | float,
+) -> rate_aware.Coded:
+    steps = jnp.full(len(x), size)
+    return rate_aware.coded(None, module, variables, model, units, x, x, steps)
 
 
 def _finish(

@@ -1,4 +1,4 @@
-"""Held-out truths as a detector counts them: the crops that models with a truth are measured on."""
+"""How models do on held-out crops: nearness to the truth, where it is known, or to the input."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
 
 from emd.data import truths
 from emd.training import autoencoder, objective
@@ -46,6 +48,23 @@ def gains(restore: Callable[[Any], Any], crops: Pair) -> dict[str, float]:
         "validation_gain_db": float(np.mean(found)),
         "validation_worst_db": float(np.min(found)),
     }
+
+
+def restoration_mse(
+    module: nn.Module, variables: Any, images: Float[np.ndarray, "n h w"]
+) -> Float[np.ndarray, " n"]:
+    """Return the mean squared error of each image that a model gives back, in its own units."""
+    parts = [
+        _image_mse(module, variables, jnp.asarray(images[start : start + BATCH]))
+        for start in range(0, len(images), BATCH)
+    ]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _image_mse(module: nn.Module, variables: Any, x: Float[Array, "n h w"]) -> Float[Array, " n"]:
+    restored: Array = module.apply(variables, x)  # type: ignore[assignment]
+    return jnp.mean((restored - x) ** 2, axis=(1, 2))
 
 
 def gain_text(metrics: dict[str, float]) -> str:

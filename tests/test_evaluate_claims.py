@@ -10,8 +10,7 @@ import pytest
 
 from emd import checkpoint, zoo
 from emd.data import crops, micrograph
-from emd.training import autoencoder
-from experiments import linear_code, training_data
+from experiments import held_out, linear_code, training_data
 from experiments.evaluate import checkerboard, claims, measured, overfitting, ranks, verdicts
 from experiments.evaluate.checkerboard import Grid
 from experiments.evaluate.entries import Entry, Trend
@@ -331,7 +330,7 @@ def quick(monkeypatch, sides):
     monkeypatch.setattr(measured, "micrographs", lambda domain, folder: images)
     monkeypatch.setattr(overfitting, "crop_sides", lambda domain, data_dir: sides)
     monkeypatch.setattr(overfitting, "_restore", lambda teacher, side: side / 2)
-    monkeypatch.setattr(autoencoder, "restoration_mse", lambda module, variables, x: x[:, 0, 0])
+    monkeypatch.setattr(held_out, "restoration_mse", lambda module, variables, x: x[:, 0, 0])
     through = measured.over_image
     small = build("tem_kernel_w3")
 

@@ -19,6 +19,7 @@ from emd.training import autoencoder as training
 from emd.training import loss
 from emd.training.autoencoder import MAX_RELOADS, DivergedError, TrainState
 from emd.training.objective import Pair
+from experiments import held_out
 
 # --- the loss ----------------------------------------------------------------------------------
 
@@ -461,11 +462,12 @@ def test_statistics_settle_over_what_the_objective_shows(trainer, store):
     np.testing.assert_allclose(tripled, 9 * first, rtol=1e-3, atol=1e-5 * first.max())
 
 
-def test_restoration_error_is_each_images_own(trainer):
+def test_restoration_error_is_each_images_own(trainer, monkeypatch):
+    monkeypatch.setattr(held_out, "BATCH", 2)
     module, _, start = trainer
     state = start()
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     images = np.random.default_rng(0).uniform(0, 2, (3, 16, 16)).astype(np.float32)
-    got = training.restoration_mse(module, variables, images, batch=2)
+    got = held_out.restoration_mse(module, variables, images)
     restored = np.asarray(jax.jit(module.apply)(variables, images))
     np.testing.assert_allclose(got, ((restored - images) ** 2).mean((1, 2)), rtol=1e-5)

@@ -289,12 +289,3 @@ def _from_moments(moments: Any) -> Any:
         moments,
         is_leaf=_is_norm,
     )
-
-
-def restoration_mse(
-    module: Autoencoder, variables: Any, images: Float[np.ndarray, "n h w"], *, batch: int = 16
-) -> Float[np.ndarray, " n"]:
-    """Return each image's mean squared error under running statistics."""
-    apply = jax.jit(lambda x: jnp.mean((module.apply(variables, x) - x) ** 2, axis=(1, 2)))
-    parts = [apply(jnp.asarray(images[i : i + batch])) for i in range(0, len(images), batch)]
-    return np.concatenate([np.asarray(part) for part in parts])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from emd import zoo
 from experiments.cards import comparison, measure, regions, sections, standing
 from experiments.cards.standing import Entry
+
+_LICENCES = """\
+The published kernels are numbers that the paper prints; its author's micrographs are not known to
+us.
+
+"""
 
 
 def card(listed: list[Entry], tables: measure.Tables, pictures: str) -> str:
     """Return the card of these models; ``pictures`` is their folder as the card sees it."""
-    return _what(listed, tables) + _failings(tables, pictures) + _facts(listed)
+    facts = sections.facts_of_students(listed, "kernel", _LICENCES)
+    return _what(listed, tables) + _failings(tables, pictures) + facts
 
 
 def _what(listed: list[Entry], tables: measure.Tables) -> str:
@@ -67,30 +73,4 @@ def _failings(tables: measure.Tables, pictures: str) -> str:
 
 {comparison.text(tables["kernels"])}
 
-"""
-
-
-def _facts(listed: list[Entry]) -> str:
-    return f"""\
-## Metrics
-
-{sections.students(listed)}
-
-## Schedule
-
-The paper trained each set for {zoo.FULL_SCHEDULE["kernel"]} batches of one crop. Learning
-curves lie beside the weights.
-
-{standing.schedule(listed)}
-
-## Data and licences
-
-{sections.data(listed)}
-
-The published kernels are numbers that the paper prints; its author's micrographs are not known to
-us.
-
-## Cite
-
-{sections.CITE}
 """

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from emd import zoo
 from experiments.cards import measure, regions, sections, standing
 from experiments.cards.standing import Entry
 
 
 def card(listed: list[Entry], tables: measure.Tables, pictures: str) -> str:
     """Return the card of these models; ``pictures`` is their folder as the card sees it."""
-    return _what(listed, tables) + _failings(listed, tables, pictures) + _facts(listed)
+    facts = sections.facts_of_students(listed, "mlp1")
+    return _what(listed, tables) + _failings(listed, tables, pictures) + facts
 
 
 def _what(listed: list[Entry], tables: measure.Tables) -> str:
@@ -65,27 +65,4 @@ def _failings(listed: list[Entry], tables: measure.Tables, pictures: str) -> str
 
 {sections.levels(tables["levels"], listed)}
 
-"""
-
-
-def _facts(listed: list[Entry]) -> str:
-    return f"""\
-## Metrics
-
-{sections.students(listed)}
-
-## Schedule
-
-The paper trained each set for {zoo.FULL_SCHEDULE["mlp1"]} batches of one crop. Learning
-curves lie beside the weights.
-
-{standing.schedule(listed)}
-
-## Data and licences
-
-{sections.data(listed)}
-
-## Cite
-
-{sections.CITE}
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from emd import zoo
 from emd.training import yardsticks
 from experiments.benchmark import table as tables
 from experiments.cards import measure, standing
@@ -159,6 +160,30 @@ def students(listed: Sequence[Entry]) -> str:
     ]
     header = ("model", "held-out MSE", "/ no change", "/ 3x3 mean", "/ best kernel", "verdict")
     return f"{UNITS}\n{_STUDENTS}\n\n{standing.table(header, rows)}"
+
+
+def facts_of_students(listed: list[Entry], family: str, licences: str = "") -> str:
+    """Return the end of a page of kernels or perceptrons: metrics, schedule, data, citation."""
+    return f"""\
+## Metrics
+
+{students(listed)}
+
+## Schedule
+
+The paper trained each set for {zoo.FULL_SCHEDULE[family]} batches of one crop. Learning
+curves lie beside the weights.
+
+{standing.schedule(listed)}
+
+## Data and licences
+
+{data(listed)}
+
+{licences}## Cite
+
+{CITE}
+"""
 
 
 def failures(pictures: str, family: str, shown: str) -> str:

@@ -7,6 +7,7 @@ to overfit with is measured on both sides too, and models are held against it cr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ from emd.checkpoint import Model
 from emd.data import crops
 from emd.models import pixelwise
 from emd.models.pixelwise import Folded, Kernel, apply_folded
-from emd.training import autoencoder, yardsticks
-from experiments import linear_code, training_data
+from emd.training import yardsticks
+from experiments import held_out, linear_code, training_data
 from experiments.evaluate.entries import standard_error
 
 PER_SOURCE = 32
@@ -96,10 +97,9 @@ def crop_sides(domain: str, data_dir: str | None) -> Sides:
 def of_autoencoder(model: Model, sides: Sides) -> Gap:
     """Return the gap of an autoencoder; its yardstick is the linear code of its size."""
     fitted = linear_code.fit(sides.seen, min(model.config.size, MAX_DEPTH))
-    module: Any = model.module
     errors = [
         Errors(
-            autoencoder.restoration_mse(module, model.variables, side),
+            held_out.restoration_mse(model.module, model.variables, side),
             linear_code.mse(fitted, side),
         )
         for side in sides
@@ -153,6 +153,6 @@ def teacher_name(domain: str) -> str:
 
 
 def _restore(teacher: Model, side: Float[np.ndarray, "n s s"]) -> Float[np.ndarray, "n s s"]:
-    apply = jax.jit(lambda x: teacher.module.apply(teacher.variables, x))
+    apply = functools.partial(jax.jit(teacher.module.apply), teacher.variables)
     blocks = [side[i : i + BLOCK] for i in range(0, len(side), BLOCK)]
     return np.concatenate([np.asarray(apply(block)) for block in blocks])
