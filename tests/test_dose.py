@@ -274,6 +274,16 @@ def test_models_take_part_in_their_domain():
     assert takes_part == [True, True, True, False]
 
 
+def test_the_truth_takes_part_where_columns_are_found_and_needs_no_denoising():
+    truth = contestants.named(contestants.TRUTH, None)
+    usual, *others = cases.lattices(count=1, side_px=SIDE)
+    assert usual.takes_part(truth)
+    assert not any(c.takes_part(truth) for c in others if c.protocol != cases.HAADF)
+    assert not contestants.suits(truth, "")
+    score, _ = measuring.judge(truth, *usual.draw(), usual.score)
+    assert (score.psnr, score.ssim, score.slope) == (np.inf, 1.0, 1.0)
+
+
 def scenes(*, seed, count, side_px):
     """Quicker than `crops.simulated`, which has tests of its own."""
     rng = np.random.default_rng(seed)

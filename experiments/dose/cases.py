@@ -52,11 +52,12 @@ def lattices(*, count: int, side_px: int) -> list[Case]:
         (OFF, fields.OFF, fields.OFF_DOSES),
         (SPACING, fields.SWEEP, fields.SPACING_DOSES),
     )
+    takes_part = {HAADF: _everyone_and_the_truth, OFF: _everyone, SPACING: _only_the_gaussian}
     return [
         Case(
             protocol, condition.name, dose, "stem",
             functools.partial(_draw, condition, dose, count, side_px), count, side_px,
-            _only_the_gaussian if protocol == SPACING else _everyone,
+            takes_part[protocol],
         )
         for protocol, conditions, all_doses in wanted
         for condition in conditions
@@ -72,6 +73,10 @@ def _draw(
         draw(fields.TUNING, count=TUNING_FIELDS),
         draw(fields.EVALUATION, count=count),
     )
+
+
+def _everyone_and_the_truth(contestant: Contestant) -> bool:
+    return contestant.kind == contestants.LIMIT or _everyone(contestant)
 
 
 def _everyone(contestant: Contestant) -> bool:

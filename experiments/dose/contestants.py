@@ -1,4 +1,4 @@
-"""Everything that the table compares: no denoising, classical rivals, and our models."""
+"""Everything that the table compares: no denoising, the truth, classical rivals, our models."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from experiments.dose.samples import Sample
 Image = Float[np.ndarray, "h w"]
 Restore = Callable[[Sample], Image]
 
-RAW, FIT, PERCEPTRON = "no denoising", "fit", "fit --perceptron"
+RAW, TRUTH = "no denoising", "the truth itself"
+FIT, PERCEPTRON = "fit", "fit --perceptron"
 DEFAULTS = " (defaults)"
 """What is added to the name of a rival that is used as its library gives it."""
 
-NONE, DEFAULT, TUNED, OURS = "none", "default", "tuned", "ours"
-"""Kinds of contestants."""
+NONE, LIMIT, DEFAULT, TUNED, OURS = "none", "limit", "default", "tuned", "ours"
+"""Kinds of contestants; the limit is what the scores give to the truth."""
 
 
 class Ready(NamedTuple):
@@ -68,7 +69,7 @@ def names(root: str | None) -> list[str]:
     plain = [name for r in rivals.RIVALS for name in (r.name, r.name + DEFAULTS)]
     models = checkpoint.available(root=root)
     ensembles = [name + SUFFIX for name in models if zoo.find(name).family == "skip"]
-    return [RAW, *plain, FIT, PERCEPTRON, *models, *ensembles]
+    return [RAW, TRUTH, *plain, FIT, PERCEPTRON, *models, *ensembles]
 
 
 def everyone(root: str | None, only: str | None) -> list[Contestant]:
@@ -87,6 +88,8 @@ def named(name: str, root: str | None) -> Contestant:
     """Return the contestant of a name that `names` gives."""
     if name == RAW:
         return Contestant(RAW, NONE, "", lambda _: Ready(lambda sample: sample.noisy))
+    if name == TRUTH:
+        return Contestant(TRUTH, LIMIT, "", lambda _: Ready(lambda sample: sample.truth))
     if name == FIT:
         return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))
     if name == PERCEPTRON:
@@ -113,8 +116,13 @@ def _source(function: Callable[..., object]) -> str:
 
 
 def suits(contestant: Contestant, domain: str) -> bool:
-    """Return whether a contestant is for micrographs of a domain, "tem" or "stem"."""
-    return contestant.domain in ("", domain, "temstem")
+    """Return whether a contestant is for micrographs of a domain, "tem" or "stem", or any: "".
+
+    The truth, which is for comparison where columns are found, is for none.
+    """
+    if contestant.kind == LIMIT:
+        return False
+    return domain == "" or contestant.domain in ("", domain, "temstem")
 
 
 def fitted(sample: Sample) -> Image:

@@ -4,9 +4,9 @@ Source: the benchmark of low-dose HAADF lattices whose figures `published` cites
 not say how wide its centre of mass is taken; the probe's standard deviation to either side,
 above the least pixel, gives its position errors within 0.02 px.
 
-Its rules are coarse. The square window of a maximum reaches a bright neighbour's flank at its
-corners, so that even in the noise-free truth 2 to 3 % of the faint columns are not found; and the
-centre of mass, over few pixels, leans to the pixel grid: 0.13 px of error in the truth itself.
+Its rules are coarse, and the table has what they give to the truth itself. The square window of a
+maximum reaches a bright neighbour's flank at its corners, so that some faint columns are not found
+even there; and the centre of mass, over few pixels, leans to the pixel grid.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def judge(
 
 def clock(kept: Table, entrants: Sequence[Contestant], *, root: str | None, repeats: int) -> None:
     """Time those contestants whose time the table lacks, and the U-Net if PyTorch is there."""
-    entrants = [c for c in entrants if c.kind != contestants.NONE]
+    entrants = [c for c in entrants if c.kind not in (contestants.NONE, contestants.LIMIT)]
     kinds = {c.name: c.kind for c in entrants} | {published.U_NET: contestants.DEFAULT}
     stamps = {c.name: c.stamp for c in entrants} | {published.U_NET: "random weights"}
     lacking = [name for name in kinds if kept.seconds(name, stamps[name]) is None]

@@ -37,10 +37,10 @@ def parts(command: str, rows: Sequence[Row]) -> list[str]:
         "### PSNR [dB], binary lattice",
         _by_dose(rows, fields.BINARY.name, "psnr", _db),
         "### F1 of the faint sublattice, binary lattice",
-        _by_dose(rows, fields.BINARY.name, "faint_f1", _share),
+        _by_dose(rows, fields.BINARY.name, "faint_f1", _share, limit=True),
         explanations.FAINT,
         "### Root mean square error of positions [px], hexagonal lattice",
-        _by_dose(rows, fields.HEXAGONAL.name, "position_px", _share, lowest=True),
+        _by_dose(rows, fields.HEXAGONAL.name, "position_px", _share, lowest=True, limit=True),
         "### The rivals are the published ones",
         _reproduced(rows),
         explanations.GRIDS,
@@ -120,14 +120,22 @@ def _by_dose(
     *,
     lowest: bool = False,
     unet: bool = False,
+    limit: bool = False,
 ) -> str:
     def cell(name: str, k: int) -> float | None:
         return standing.value(rows, column, cases.HAADF, condition, name, fields.DOSES[k])
 
-    cited = [f"*{published.psnr(published.U_NET, dose):.2f}*" for dose in fields.DOSES]
+    more = []
+    if unet:
+        cited = [f"*{published.psnr(published.U_NET, dose):.2f}*" for dose in fields.DOSES]
+        more.append([f"*{published.U_NET}, published*", *cited])
+    if limit:
+        found = [cell(contestants.TRUTH, k) for k in range(len(fields.DOSES))]
+        shown = [markdown.NONE if value is None else f"*{show(value)}*" for value in found]
+        more.append([f"*{contestants.TRUTH}*", *shown])
     return _table(
         ("dose", *(f"{dose:g}" for dose in fields.DOSES)), _shown(rows, cases.HAADF), cell, show,
-        lowest=lowest, more=[[f"*{published.U_NET}, published*", *cited]] if unet else (),
+        lowest=lowest, more=more,
     )  # fmt: skip
 
 

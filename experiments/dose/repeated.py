@@ -62,7 +62,7 @@ def case(path: Path) -> Case:
             return False
         if contestant.name == contestants.PERCEPTRON and not is_large:
             return False
-        return domain == "" or contestants.suits(contestant, domain)
+        return contestants.suits(contestant, domain)
 
     samples = _samples(list(_electrons(frames, path)))
     return Case(
