@@ -52,8 +52,6 @@ _SIZES: dict[str, dict[str, tuple[int, ...]]] = {
 
 _SIZE_PREFIX = {"autoencoder": "latent", "skip": "skip"}
 _SKIP_SIZE = 48
-# What far columns tell of a near one must pass through the lowest level.
-_SKIP_DEEPEST = {"clean": 96, "thin": 96, COLUMNS: 160}
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,7 @@ def make_module(config: ModelConfig) -> nn.Module:
     if config.family == "autoencoder":
         return Autoencoder(config.size)
     if config.family == "skip":
-        return Skip(config.size, _SKIP_DEEPEST[config.objective])
+        return Skip(config.size)
     if config.family == "blindspot":
         return BlindSpot(config.size)
     return make_student(config)

@@ -17,7 +17,7 @@ from emd.restorer import Restorer
 
 @pytest.fixture(scope="module")
 def plain():
-    module = Skip(3, 6)
+    module = Skip(3)
     variables = module.init(jax.random.key(0), jnp.ones((1, 16, 16)))
     stirred = jax.tree.map(
         lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from emd import checkpoint, zoo
+from emd.models.skip import Skip
 from emd.restore import denoise
 from emd.training import objective
 from experiments import held_out, skip, training_data
@@ -18,7 +19,6 @@ def quick():
     """A narrow network, small crops and few of them; handlers put back after."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "_SKIP_SIZE", 3)
-        patch.setattr(zoo, "_SKIP_DEEPEST", {"clean": 6, "thin": 6, "columns": 10})
         patch.setattr(skip, "SIDE_PX", 32)
         patch.setattr(held_out, "CROPS", 16)
         patch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
@@ -137,9 +137,10 @@ def test_a_step_is_as_long_in_every_direction_however_small_its_gradient(shape):
 def test_weights_of_other_shapes_are_refused(tmp_path, trained, monkeypatch):
     with pytest.raises(ValueError, match="start=tem_kernel_w3 has not the maps of a stem_skip3_c"):
         skip.run(tiny(tmp_path, start="tem_kernel_w3"))
-    monkeypatch.setattr(checkpoint, "load", lambda name: load(trained[0]))
-    with pytest.raises(ValueError, match="start=mine has not the maps of a stem_skip3_columns"):
-        skip.run(tiny(tmp_path, start="mine", objective="columns"))
+    wider = load(trained[0])._replace(module=Skip(6))
+    monkeypatch.setattr(checkpoint, "load", lambda name: wider)
+    with pytest.raises(ValueError, match="start=mine has not the maps of a stem_skip3_clean"):
+        skip.run(tiny(tmp_path, start="mine"))
 
 
 @pytest.mark.parametrize(

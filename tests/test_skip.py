@@ -17,7 +17,7 @@ SIDE = 48
 @pytest.fixture(scope="module")
 def model():
     """A narrow one with weights that all matter: the last layer starts at 0."""
-    module = Skip(4, 8)
+    module = Skip(4)
     variables = module.init(jax.random.key(0), jnp.ones((1, 16, 16)))
     config = zoo.find("stem_skip48_clean")
 
@@ -32,7 +32,7 @@ def counts(shape, seed=0):
 
 
 def test_is_the_identity_before_training():
-    module, x = Skip(4, 8), jnp.asarray(counts((2, SIDE, SIDE)))
+    module, x = Skip(4), jnp.asarray(counts((2, SIDE, SIDE)))
     variables = module.init(jax.random.key(0), x)
     np.testing.assert_array_equal(module.apply(variables, x), x)
 
@@ -53,7 +53,7 @@ def test_is_homogeneous_about_the_mean(model):
 
 
 def test_depends_on_no_pixel_beyond_its_reach():
-    module = Skip(2, 4)
+    module = Skip(2)
     variables = module.init(jax.random.key(0), jnp.ones((1, 16, 16)))
     # positive weights and inputs: nothing cancels, no ReLU cuts off
     positive = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.1, variables)
@@ -74,7 +74,7 @@ def test_depends_on_no_pixel_beyond_its_reach():
 
 def test_refuses_sides_that_are_no_multiples():
     with pytest.raises(ValueError, match="48x40 px: sides must be multiples of 16"):
-        Skip(4, 8).init(jax.random.key(0), jnp.ones((1, 48, 40)))
+        Skip(4).init(jax.random.key(0), jnp.ones((1, 48, 40)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (150, 333)])
