@@ -273,6 +273,8 @@ def test_killed_twice_it_ends_with_the_same_bytes(tmp_path, monkeypatch, process
         assert least <= len(times) < count
         assert {p: times[p] for p in kept} == kept  # the marks of the first run are its own
         kept = times
+    # what zarr leaves where it is killed within a chunk, which happens here now and then
+    (part / "image/0/c/0/0/0.0123456789abcdef.partial").touch()
     written = {p: p.stat().st_mtime_ns for p in (part / "image/0/c").rglob("0") if p.is_file()}
     done = archive.restore_archive(path, output, load())
     assert done.found >= len(kept)

@@ -140,7 +140,7 @@ def test_weights_of_other_shapes_are_refused(tmp_path, trained, monkeypatch):
     wider = load(trained[0])._replace(module=Skip(6))
     monkeypatch.setattr(checkpoint, "load", lambda name: wider)
     with pytest.raises(ValueError, match="start=mine has not the maps of a stem_skip3_clean"):
-        skip.run(tiny(tmp_path, start="mine"))
+        skip.run(tiny(tmp_path / "wider", start="mine"))
 
 
 @pytest.mark.parametrize(

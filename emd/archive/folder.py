@@ -146,6 +146,8 @@ def finish(job: Job, stored: ome_zarr.Stored, report: Report, output: Path) -> N
     ngff.describe(job.folder / IMAGE, _contents(stored, metadata), _place(stored), channels)
     with (job.folder / IMAGE / "zarr.json").open("rb+") as file:
         os.fsync(file.fileno())
+    for unfinished in (job.folder / IMAGE).rglob("*.partial"):  # by zarr, where it was killed
+        unfinished.unlink(missing_ok=True)
     replace_folder(job.folder / IMAGE, output.resolve())
     shutil.rmtree(job.folder)
 
