@@ -146,8 +146,8 @@ def _measure(model: zoo.ModelConfig, variables: Any, truth: truths.Truths) -> di
 def _weights(name: str, model: zoo.ModelConfig) -> Any:
     """Return the weights of the network to start from."""
     found = checkpoint.load(name)
-    if found.module != zoo.make_module(model):
-        raise ValueError(f"start={name} has not the maps of a {model.name}: give one of those")
+    if (found.config.family, found.config.size) != (model.family, model.size):
+        raise ValueError(f"start={name} is no {model.name}: give a network of its family and size")
     # the state is donated, the model's own arrays are not to go
     return jax.tree.map(jnp.array, found.variables["params"])
 

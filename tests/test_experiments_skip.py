@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from emd import checkpoint, zoo
-from emd.models.skip import Skip
 from emd.restore import denoise
 from emd.training import objective
 from experiments import held_out, skip, training_data
@@ -134,13 +133,9 @@ def test_a_step_is_as_long_in_every_direction_however_small_its_gradient(shape):
     assert (np.asarray(gradient["a"]).reshape(-1, shape[-1]) * steps[1]).sum() < 0
 
 
-def test_weights_of_other_shapes_are_refused(tmp_path, trained, monkeypatch):
-    with pytest.raises(ValueError, match="start=tem_kernel_w3 has not the maps of a stem_skip3_c"):
+def test_weights_of_another_family_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="start=tem_kernel_w3 is no stem_skip3_clean"):
         skip.run(tiny(tmp_path, start="tem_kernel_w3"))
-    wider = load(trained[0])._replace(module=Skip(6))
-    monkeypatch.setattr(checkpoint, "load", lambda name: wider)
-    with pytest.raises(ValueError, match="start=mine has not the maps of a stem_skip3_clean"):
-        skip.run(tiny(tmp_path / "wider", start="mine"))
 
 
 @pytest.mark.parametrize(

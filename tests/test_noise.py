@@ -154,12 +154,12 @@ def test_pixels_that_are_not_finite_are_passed_over():
         (np.arange(7.0)[None], "too small"),
         (np.tile(np.sin(np.arange(90.0)), (90, 1)), "no noise"),
         (np.pad(np.ones((1, 1)), 40), "too few electrons"),
-        (np.pad(RNG.normal(9, 1, (16, 16)), 40, constant_values=99), "cut off"),
+        (np.where(np.arange(40) % 5, RNG.normal(9, 1, (40, 40)), np.nan), "cut off"),
     ],
 )
 def test_images_that_tell_nothing(pixels, word):
     found = noise.estimate(pixels)
-    assert word in found.warnings[-1]
+    assert word in found.warnings[0]
     assert found.gain is None
     assert found.dose is None
     assert not found.std

@@ -149,27 +149,6 @@ def crystal_phase(
     return phase
 
 
-def _turned(
-    key: PRNGKeyArray,
-    crystal: Crystal,
-    microscope: Microscope,
-    side_px: int,
-    thickness_nm: float,
-    radius_nm: float,
-) -> Float[Array, "h w"]:
-    """`crystal_phase` at a random turn and place."""
-    turn, *offset = np.asarray(jax.random.uniform(key, (3,)), np.float64).tolist()
-    return crystal_phase(
-        crystal,
-        microscope,
-        side_px=side_px,
-        thickness_nm=thickness_nm,
-        radius_nm=radius_nm,
-        turn=2 * math.pi * turn,
-        offset=(offset[0], offset[1]),
-    )
-
-
 def carbon_phase(
     key: PRNGKeyArray, microscope: Microscope, *, side_px: int, thickness_nm: Scalar
 ) -> Float[Array, "h w"]:
@@ -231,28 +210,39 @@ def hrtem(
     Raises:
         ValueError: unknown crystal; a dose that is not positive; pixels that are too large.
     """
-    if crystal is not None and crystal not in CRYSTALS:
-        raise ValueError(f"unknown crystal {crystal!r}: use one of {', '.join(CRYSTALS)}")
-    if not 0 < dose_e_per_angstrom2 < math.inf:
-        raise ValueError(
-            f"dose is {dose_e_per_angstrom2}: give electrons per square Angstrom, above 0"
-        )
     pixel_nm = float(microscope.pixel_nm)
-    if crystal is not None and not 0 < pixel_nm <= _COARSEST_NM:
-        raise ValueError(
-            f"pixel_nm is {pixel_nm}: lattice planes need pixels of at most {_COARSEST_NM} nm"
-        )
+    _check(crystal, dose_e_per_angstrom2, pixel_nm)
     carbon_key, place_key, noise_key = jax.random.split(key, 3)
     times = 1 if crystal is None else math.ceil(pixel_nm / _FINE_NM)
     fine = microscope._replace(pixel_nm=pixel_nm / times)
     fine_px = times * (side_px + 2 * max(16, side_px // 8))
     phase = carbon_phase(carbon_key, fine, side_px=fine_px, thickness_nm=carbon_nm)
     if crystal is not None:
-        phase = phase + _turned(
-            place_key, CRYSTALS[crystal], fine, fine_px, thickness_nm, radius_nm
+        turn, *offset = np.asarray(jax.random.uniform(place_key, (3,)), np.float64).tolist()
+        phase = phase + crystal_phase(
+            CRYSTALS[crystal],
+            fine,
+            side_px=fine_px,
+            thickness_nm=thickness_nm,
+            radius_nm=radius_nm,
+            turn=2 * math.pi * turn,
+            offset=(offset[0], offset[1]),
         )
     image = wave_image(exit_wave(phase, fine.amplitude_contrast), fine)
     image = jnp.maximum(coarser(image, times), 0.0)  # few frequencies may overshoot
     electrons = dose_e_per_angstrom2 * (10 * pixel_nm) ** 2 * image
     drawn = detect(noise_key, electrons, detector)
     return Simulated(*(texture.crop(frame[0], side_px)[None] for frame in drawn))
+
+
+def _check(crystal: str | None, dose_e_per_angstrom2: float, pixel_nm: float) -> None:
+    if crystal is not None and crystal not in CRYSTALS:
+        raise ValueError(f"unknown crystal {crystal!r}: use one of {', '.join(CRYSTALS)}")
+    if not 0 < dose_e_per_angstrom2 < math.inf:
+        raise ValueError(
+            f"dose is {dose_e_per_angstrom2}: give electrons per square Angstrom, above 0"
+        )
+    if crystal is not None and not 0 < pixel_nm <= _COARSEST_NM:
+        raise ValueError(
+            f"pixel_nm is {pixel_nm}: lattice planes need pixels of at most {_COARSEST_NM} nm"
+        )
