@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from emd import checkpoint
 from experiments.dose import (
     anscombe,
     cases,
@@ -27,6 +28,7 @@ from experiments.dose.samples import Columns, Sample
 from experiments.evaluate import __main__ as evaluate
 
 SIDE = 96
+COMMITTED = checkpoint.shipped().parent / "results" / "dose.csv"
 
 
 @pytest.fixture
@@ -450,3 +452,35 @@ def test_seconds(monkeypatch):
     assert found["stem_kernel_w3"] > 0
     with seconds.one_core():
         pass
+
+
+# --- what is committed ------------------------------------------------------------------------
+
+
+def test_committed_rows_are_of_the_committed_weights():
+    """Fails when a model was replaced: run `python -m experiments.evaluate --table=dose`."""
+    found = {}
+    for row in records.Table(COMMITTED, comment=""):
+        found.setdefault(row["model"], set()).add(row["stamp"].partition("/")[0])
+    due = {name: {contestants.named(name, None).stamp} for name in contestants.names(None)}
+    assert found == {**due, published.U_NET: {"random weights"}}
+
+
+@pytest.mark.parametrize("name", ["no denoising", "stem_kernel_w3"])
+def test_a_committed_row_is_measured_anew(name):
+    (case,) = (
+        case
+        for case in cases.lattices(count=6, side_px=256)
+        if (case.protocol, case.condition, case.dose) == (cases.HAADF, "hexagonal", 10)
+    )
+    (row,) = (
+        row
+        for row in records.Table(COMMITTED, comment="")
+        if (row["protocol"], row["condition"], row["dose"], row["model"])
+        == (case.protocol, case.condition, case.dose, name)
+    )
+    score, _ = measuring.judge(contestants.named(name, None), *case.draw(), case.score)
+    there = {column: row[column] for column in score._fields if row[column] is not None}
+    assert set(there) == {column for column, cell in score._asdict().items() if cell is not None}
+    for column, cell in there.items():
+        assert getattr(score, column) == pytest.approx(cell, rel=1e-3, abs=1e-4), column
