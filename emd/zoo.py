@@ -101,6 +101,7 @@ CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
         ("skip", "tem", _SKIP_SIZE, "clean"),
         ("skip", "stem", _SKIP_SIZE, "clean"),
         ("skip", "stem", _SKIP_SIZE, COLUMNS),
+        ("autoencoder", "stem", 64, "clean"),
         ("kernel", "tem", 7, "clean"),
         ("mlp1", "tem", 7, "clean"),
     )

@@ -32,13 +32,14 @@ CLEAN = {
     "tem_skip48_clean",
     "stem_skip48_clean",
     "stem_skip48_columns",
+    "stem_latent64_clean",
     "tem_kernel_w7_clean",
     "tem_mlp1_w7_clean",
 }
 
 
 def test_all_models_and_no_others():
-    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 5)
+    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 6)
     assert set(zoo.MODELS) == NAMES | PUBLISHED | CLEAN
     assert {config.name for config in zoo.CLEAN_MODELS} == CLEAN
     assert {config.name for config in zoo.PAPER_MODELS} == NAMES

@@ -56,7 +56,7 @@ def entries(root: Path, *families: str) -> list[Entry]:
             if checkpoint.is_there(root / config.name)
             else None,
         )
-        # kernels and perceptrons taught otherwise than the paper's have their own cards alone
+        # others taught otherwise than the paper's have their own cards alone
         for config in (*zoo.PAPER_MODELS, *zoo.SKIP_MODELS)
         if config.family in families
     ]
