@@ -236,7 +236,6 @@ def _save(
         "full_schedule": str(zoo.FULL_SCHEDULE["autoencoder"]),
         "batch_size": str(config.batch_size),
         "objective": config.objective,
-        "start": config.start or "random",
         "seed": str(config.seed),
         "precision": config.precision,
         "whole_share": f"{config.whole_share:g}",
@@ -245,6 +244,7 @@ def _save(
         "parameters": str(sum(p.size for p in jax.tree.leaves(variables["params"]))),
         **{name: f"{value:.6g}" for name, value in metrics.items()},
         **data.facts,
+        **provenance.descent(config.start, data.facts["real_sources"]),
         **provenance.facts(),
         **({"devices": devices.describe()} if jax.device_count() > 1 else {}),
     }

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import jax
 
+from emd import checkpoint
+
 
 def facts() -> dict[str, str]:
     """Return what identifies this run and the machine it runs on."""
@@ -25,6 +27,32 @@ def facts() -> dict[str, str]:
         "device": f"{kind}, {platform.machine()}",
         "versions": ", ".join([f"python {platform.python_version()}", *versions]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def descent(start: str | None, sources: str) -> dict[str, str]:
+    """Return a card's facts of where a run's weights come from.
+
+    Args:
+        start: the model whose weights it started from; None for random ones.
+        sources: ``real_sources`` of this run.
+
+    Returns:
+        ``start``; ``before``, the runs that made the start, the first one first; ``real_sources``
+        of all these runs.
+    """
+    if start is None:
+        return {"start": "random", "real_sources": sources}
+    card = checkpoint.load(start).card
+    run = (
+        f"{card.get('batches', '?')}x{card.get('batch_size', '?')} "
+        f"{card.get('dataset', '?')} {card.get('objective', 'reproduce')}"
+    )
+    listed = ", ".join(s for s in (card.get("real_sources", "none"), sources) if s != "none")
+    return {
+        "start": Path(start).name,
+        "before": ", ".join(filter(None, (card.get("before"), run))),
+        "real_sources": ", ".join(sorted({*listed.split(", ")})) or "none",
     }
 
 

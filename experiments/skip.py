@@ -42,8 +42,8 @@ _LESSONS = {
     "clean": "to take added noise away from simulated micrographs and real ones of high counts",
     "thin": "from noisy micrographs, to tell from a random part of their electrons the others",
     zoo.COLUMNS: "to take added noise away from simulated atom columns about 5 px wide, three in "
-    "five of them on lattices near those of the benchmark that it is measured on, and knows "
-    "nothing else",
+    "five of them on lattices near those of the benchmark that it is measured on, and is at home "
+    "nowhere else",
 }
 
 
@@ -197,11 +197,11 @@ def _save(
         "batch_size": str(config.batch_size),
         "objective": model.objective,
         "seed": str(config.seed),
-        "start": config.start or "random",
         "training_minutes": f"{curve.seconds / 60:.1f}",
         "parameters": str(sum(p.size for p in jax.tree.leaves(variables["params"]))),
         **{name: f"{value:.6g}" for name, value in metrics.items()},
         **data,
+        **provenance.descent(config.start, data["real_sources"]),
         **provenance.facts(),
     }
     text = (

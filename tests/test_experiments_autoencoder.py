@@ -225,6 +225,9 @@ def test_other_objectives_make_models_of_their_own(straight, tmp_path, objective
     name = f"tem_latent1_{objective}"
     made = checkpoint.load(name, root=tmp_path / "whole")
     assert (made.card["objective"], made.card["simulated_share"]) == (objective, "1")
+    assert (made.card["start"], made.card["before"]) == ("tem_latent1", "3x1 tem reproduce")
+    known = checkpoint.read_card(straight[1] / "tem_latent1" / "card.md")["real_sources"]
+    assert made.card["real_sources"] == known != "none"
     text = (tmp_path / "whole" / name / "card.md").read_text()
     assert f"{metrics['validation_gain_db']:.1f} dB in the mean" in text
     assert ("noisy micrographs alone" in text) == (objective == "thin")

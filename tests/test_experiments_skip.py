@@ -92,7 +92,8 @@ def test_it_starts_from_weights_that_are_there(trained, tmp_path, monkeypatch):
         *(jax.tree.leaves(load(place).variables) for place in (trained[0], tmp_path)), strict=True
     ):
         np.testing.assert_allclose(one, other, atol=1e-8)
-    assert load(tmp_path).card["start"] == "mine"
+    card = load(tmp_path).card
+    assert (card["start"], card["before"]) == ("mine", "4x2 stem clean")
 
 
 def test_some_images_end_before_the_crop(tmp_path, monkeypatch):
@@ -112,7 +113,7 @@ def test_it_learns_of_atom_columns_alone(tmp_path):
     card = checkpoint.read_card(tmp_path / "stem_skip3_columns" / "card.md")
     assert (card["objective"], card["real_sources"]) == ("columns", "none")
     text = (tmp_path / "stem_skip3_columns" / "card.md").read_text()
-    assert "knows nothing else" in text
+    assert "at home nowhere else" in text
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 6, 20), (40, 12)])

@@ -12,8 +12,10 @@ Poisson noise at so many mean counts a pixel, mean of several of each kind
 ([all numbers](../results/cards/gains.csv))."""
 
 _SCHEDULE = """\
-*Full* is the length that its schedule was meant to have. The last columns tell by how many dB the
-squared error falls on held-out crops of all doses, in the mean and at worst."""
+The last run of each. *Full* is the length that its schedule was meant to have; *before*, the runs
+that made the weights it started from: batches x crops, what they were of, and the objective. The
+last columns tell by how many dB the squared error falls on held-out crops of all doses, in the mean
+and at worst."""
 
 _CITE = """\
 Cite this software as [CITATION.cff](../CITATION.cff) says. In a methods section name the model and
@@ -41,8 +43,8 @@ emd denoise lattice.tif -o restored.tif --model stem_skip48_columns --ensemble
 ```
 
 `..._clean` is for any micrograph of its domain, and what `--model auto` takes. `..._columns` knows
-nothing but atom columns on a flat ground, about 5 px wide at half their height: closer to the truth
-there, wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
+atom columns on a flat ground, about 5 px wide at half their height: closer to the truth there,
+wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
 
 ## What they are good for
 
@@ -99,7 +101,7 @@ def _gains(listed: list[Entry], tables: measure.Tables) -> str:
 
 def _schedule(listed: list[Entry]) -> str:
     facts = (
-        "batches", "full_schedule", "batch_size", "start", "real_frames", "simulated_share",
+        "batches", "full_schedule", "batch_size", "before", "real_frames", "simulated_share",
         "device", "date",
     )  # fmt: skip
     rows = [
@@ -112,7 +114,7 @@ def _schedule(listed: list[Entry]) -> str:
         if entry.card is not None
     ]
     header = (
-        "model", "batches", "full", "crops a batch", "started from", "real frames",
+        "model", "batches", "full", "crops a batch", "before", "real frames",
         "simulated share", "trained on", "date", "falls by", "worst",
     )  # fmt: skip
     return f"{_SCHEDULE}\n\n{standing.table(header, rows)}"
