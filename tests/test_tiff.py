@@ -34,6 +34,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         {"tile": (16, 16)},
         {"rowsperstrip": 3},
         {"metadata": None},
+        {"compression": "zlib", "tile": (2, 16, 16), "volumetric": True},
     ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32"])
@@ -53,6 +54,29 @@ def test_pages_written_one_by_one_are_a_stack(tmp_path: pathlib.Path) -> None:
         for frame in pixels:
             tiff.write(frame)
     np.testing.assert_array_equal(micrograph.read(tmp_path / "a").pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    "options", [{"imagej": True}, {"imagej": True, "byteorder": ">"}, {"byteorder": ">"}]
+)
+def test_frames_of_a_stack_with_one_page_are_read_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
+) -> None:
+    """As ImageJ's files over 4 GB are: each frame would cost a pass over all of them."""
+    path, pixels, counts = tmp_path / "a.tif", _pixels((3, 20, 33)), []
+    tifffile.imwrite(path, pixels, photometric="minisblack", truncate=True, **options)
+    np.testing.assert_array_equal(micrograph.read(path).pixels, pixels)
+    read_array = tifffile.FileHandle.read_array
+
+    def counted(*arguments: object, **options: object) -> np.ndarray:
+        array = read_array(*arguments, **options)
+        counts.append(array.size)
+        return array
+
+    monkeypatch.setattr(tifffile.FileHandle, "read_array", counted)
+    for frame, expected in enumerate(pixels):
+        np.testing.assert_array_equal(micrograph.read(path, frame=frame).pixels, expected)
+    assert counts == [20 * 33] * 3
 
 
 def _check_line(error: pytest.ExceptionInfo[BaseException], path: pathlib.Path) -> None:
@@ -117,6 +141,7 @@ FORMS = {
     "deflate": {"compression": "zlib"},
     "tiles": {"tile": (16, 16)},
     "imagej": {"imagej": True},
+    "one page": {"imagej": True, "truncate": True},
     "ome": {"ome": True, "metadata": {"axes": "TYX"}},
     "bigtiff": {"bigtiff": True},
     "no description": {"metadata": None},

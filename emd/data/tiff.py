@@ -120,7 +120,7 @@ def _shape(
     tiff: tifffile.TiffFile, series: list[tifffile.TiffPageSeries], record: dict[str, Any] | None
 ) -> tuple[tuple[int, ...], bool]:
     """Frames, height and width, and whether it is a stack even where there is one frame."""
-    height, width = series[0].keyframe.shape[:2]
+    height, width = series[0].keyframe.shape[-2:]  # of one page that may be a volume
     if record is not None and tiff.is_shaped and record["shape"][-1] == 1:
         height, width = record["shape"][-2:]  # tifffile stores a stack 1 pixel wide as one page
     count = sum(math.prod(s.shape) for s in series) // (height * width)
@@ -135,7 +135,7 @@ def _all(series: list[tifffile.TiffPageSeries], shape: tuple[int, ...]) -> np.nd
 
 
 def _frame(series: list[tifffile.TiffPageSeries], shape: tuple[int, ...], frame: int) -> np.ndarray:
-    """One frame: from its own page where it has one."""
+    """One frame: from its own page where it has one, else where the frames lie in a row."""
     check_frame(frame, shape[0])
     size = shape[1] * shape[2]
     each, k = [(s, k) for s in series for k in range(math.prod(s.shape) // size)][frame]
@@ -143,7 +143,15 @@ def _frame(series: list[tifffile.TiffPageSeries], shape: tuple[int, ...], frame:
     pages: list[Any] = [each.pages[k]] if is_paged else list(each.pages)
     for page in pages:
         _check_segments(page)
-    pixels = pages[0].asarray() if is_paged else each.asarray().reshape(-1, *shape[1:])[k]
+    if is_paged:
+        pixels = pages[0].asarray()
+    elif each.dataoffset is None:
+        pixels = each.asarray().reshape(-1, *shape[1:])[k]
+    else:  # ImageJ's stacks of 4 GB and more have one page, with all frames from there on
+        file = each.keyframe.parent
+        dtype = each.dtype.newbyteorder(file.byteorder)
+        place = each.dataoffset + k * size * dtype.itemsize
+        pixels = file.filehandle.read_array(dtype, size, place)
     return np.asarray(pixels).reshape(shape[1:])
 
 
@@ -164,7 +172,7 @@ def _grey_series(tiff: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
         samples = whole[0].keyframe.samplesperpixel
         kind = f"RGB colour ({samples} samples)" if samples > 1 else "palette colour"
         raise FormatError(f"pixels are {kind}, not intensities: convert to one grey channel")
-    kinds = sorted({(*s.keyframe.shape[:2], str(s.dtype)) for s in grey})
+    kinds = sorted({(*s.keyframe.shape[-2:], str(s.dtype)) for s in grey})
     if len(kinds) > 1:
         raise FormatError(f"holds images of unlike size or type {kinds}: save each in its own file")
     # Before decoding, so that a complex or boolean file is refused for what it is.
