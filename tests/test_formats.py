@@ -221,6 +221,34 @@ def test_numpy_files(tmp_path: pathlib.Path) -> None:
         assert message in _line(path)
 
 
+def test_arrays_of_npz_are_read_when_asked_for_and_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, stack, read = tmp_path / "a.npz", _pixels((3, 5, 7)), []
+    arrays = {"stack": stack, "objects": np.array([[{}]]), "other": np.full((99, 99), 7, "u2")}
+    np.savez(path, **arrays)
+    content = path.read_bytes()
+    assert content.count(arrays["other"].tobytes()) == 1
+    path.write_bytes(content.replace(arrays["other"].tobytes(), bytes(2 * 99 * 99)))
+    read_array = np.lib.format.read_array
+
+    def noted(*arguments: object, **options: object) -> np.ndarray:
+        array = read_array(*arguments, **options)
+        read.append(array.shape)
+        return array
+
+    monkeypatch.setattr(np.lib.format, "read_array", noted)
+    found = micrograph.signals(path)
+    assert [(s.name, s.shape, bool(s.fault)) for s in found] == [
+        ("stack", (3, 5, 7), False), ("objects", (1, 1), True), ("other", (99, 99), False)
+    ]  # fmt: skip
+    assert read == []
+    with micrograph.opened(path, signal="stack") as source:
+        np.testing.assert_array_equal(source[0:3], stack)
+    assert read == [(3, 5, 7)]
+    assert "damaged" in _line(path, signal="other")
+
+
 def test_tiff_by_frame(tmp_path: pathlib.Path) -> None:
     path, pixels = tmp_path / "a.tif", _pixels((3, 5, 7))
     micrograph.write(path, Micrograph(pixels, SIZE, "nm", {"a": 1}))

@@ -65,7 +65,7 @@ class Signal:
         if self.dtype.names is not None:
             return f"pixels are {''.join(self.dtype.names)} colour: convert to one grey channel"
         if self.dtype.kind == "O":
-            return "is ragged (arrays of unlike length), not an image"
+            return "holds objects, or arrays of unlike length (ragged): not an image"
         if len(self.shape) < 2:
             return f"is a line or spectrum of {math.prod(self.shape)} points, not an image"
         flat = self.shape if len(self.shape) == 2 else (self.frames, *self.shape[-2:])
