@@ -45,15 +45,16 @@ def _container() -> Iterator[int]:
         if controllers and "memory" not in controllers.split(","):
             continue
         top = _ROOT / "sys/fs/cgroup" / ("memory" if controllers else "")
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        names = names if controllers else ("memory.max", "memory.current")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        names = names if controllers else ("memory.max", "memory.current", "inactive_file")
         group = top / inside.lstrip("/")
         for folder in (group, *group.parents):
             if not folder.is_relative_to(top):
                 break
-            limit, used = (_number(folder / name) for name in names)
+            limit, used = (_number(folder / name) for name in names[:2])
             if limit is not None and used is not None:
-                yield limit - used
+                # copies of files count as used, and make room as soon as it is asked for
+                yield limit - used + _table(folder / "memory.stat").get(names[2], 0)
 
 
 def _number(path: Path) -> int | None:
@@ -64,13 +65,15 @@ def _number(path: Path) -> int | None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """A file of /proc with a name and a number of kB a line."""
+    """The numbers in a file with a name and a number, of kB in /proc, a line [bytes]."""
     found = {}
     try:
         for line in path.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if value.endswith(" kB"):
-                found[name] = int(value.removesuffix(" kB")) * 1024
+            match line.replace(":", " ").split():
+                case [name, value, "kB"]:
+                    found[name] = int(value) * 1024
+                case [name, value] if value.isdecimal():
+                    found[name] = int(value)
     except OSError:
         pass
     return found

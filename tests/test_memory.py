@@ -61,6 +61,29 @@ def test_a_container_and_those_around_it(
     assert memory.free_bytes() == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "folder", "limit", "used", "cache"),
+    [
+        ("0::/", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        (
+            "9:memory:/",
+            "sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ],
+)
+def test_copies_of_files_make_room_in_a_container(
+    system: pathlib.Path, line: str, folder: str, limit: str, used: str, cache: str
+) -> None:
+    put(system / "proc/self/cgroup", f"{line}\n")
+    put(system / folder / limit, "4000\n")
+    put(system / folder / used, "3900\n")
+    put(system / folder / "memory.stat", f"active_file 50\n{cache} 2500\nunevictable 9\n")
+    assert memory.free_bytes() == 2600
+
+
 def test_a_limit_of_the_process() -> None:
     code = "from emd.memory import free_bytes; print(free_bytes())"
     limited = f"ulimit -v 2000000; exec {sys.executable} -c '{code}'"
