@@ -14,10 +14,15 @@ import numpy as np
 from jaxtyping import Shaped
 
 from emd.checkpoint import Model
-from emd.data import micrograph
+from emd.data import micrograph, tiff
 from emd.data.micrograph import Micrograph
 from emd.memory import free_bytes
 from emd.restore import Report, restore_frames, with_history
+
+_INVERTED = (
+    "viewers show its low values bright (MinIsWhite), but they are taken for low counts: invert "
+    "the values first if bright means more electrons"
+)
 
 
 class Done(NamedTuple):
@@ -72,6 +77,8 @@ def restore_file(
                 raise
             except ValueError as error:
                 raise ValueError(f"{source}: {error}") from None
+            if tiff.MIN_IS_WHITE in given.metadata.items():
+                report = report._replace(warnings=[_INVERTED, *report.warnings])
             metadata = with_history(given.metadata, report)
             restored = Micrograph(out.reshape(given.shape), *given.calibration, metadata)
             micrograph.write(output, restored, overwrite=overwrite)

@@ -108,6 +108,18 @@ def test_one_signal_of_several(tmp_path):
     np.testing.assert_array_equal(micrograph.read(tmp_path / "out.tif").pixels, expected)
 
 
+def test_inverted_contrast_stays_and_is_told(tmp_path):
+    path, output = tmp_path / "in.tif", tmp_path / "out.tif"
+    pixels = movie()[0]
+    micrograph.write(path, Micrograph(pixels, metadata={"photometric": "miniswhite"}))
+    done = job.restore_file(path, output, MODEL)
+    result = micrograph.read(output)
+    np.testing.assert_array_equal(result.pixels, restore(Micrograph(pixels), MODEL)[0].pixels)
+    assert result.metadata["photometric"] == "miniswhite"
+    assert "MinIsWhite" in done.report.warnings[0]
+    assert result.metadata["emd"][-1]["warnings"] == done.report.warnings
+
+
 def test_what_cannot_be_is_told_before_any_work(tmp_path, source, monkeypatch):
     monkeypatch.setattr(job, "restore_frames", lambda *_, **__: pytest.fail("worked"))
     wide = tmp_path / "wide.tif"

@@ -47,6 +47,26 @@ def test_forms_of_tiff(tmp_path: pathlib.Path, dtype: str, options: dict[str, ob
     assert result.dtype.isnative
 
 
+@pytest.mark.parametrize("dtype", micrograph.DTYPES)
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7)])
+def test_what_is_shown_inverted_stays_so(
+    tmp_path: pathlib.Path, dtype: str, shape: tuple[int, ...]
+) -> None:
+    """Stored values pass as they are, so a viewer must be told the same of the result."""
+    pixels, path = _pixels(shape, dtype), tmp_path / "b.tif"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    given = micrograph.read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(given.pixels, pixels)
+    assert given.metadata["photometric"] == "miniswhite"
+    micrograph.write(path, given)
+    assert micrograph.read(path) == given
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        assert {page.keyframe.photometric for page in tiff.pages} == {0}
+        for page in tiff.pages:
+            page.aspage().tags["PhotometricInterpretation"].overwrite(1)  # as another program may
+    assert "photometric" not in micrograph.read(path).metadata
+
+
 def test_pages_written_one_by_one_are_a_stack(tmp_path: pathlib.Path) -> None:
     pixels = _pixels((3, 5, 7))
     with tifffile.TiffWriter(tmp_path / "a") as tiff:

@@ -91,6 +91,8 @@ def read(
     kept. In TIFF pages, slices, times, channels are frames; reduced copies are skipped, and a
     colour image beside a grey one. Its calibration is taken from OME, ImageJ and DigitalMicrograph,
     and from resolution per inch or cm (given in nm or µm) unless it is a common density for print.
+    Where its low values are shown bright (MinIsWhite), "photometric" is "miniswhite": the pixels
+    are as they are stored, and `write` says the same of them.
 
     Args:
       path: the file; of Zarr and .zspy it may be a folder.

@@ -3,8 +3,8 @@
 uint8, uint16 and float32 become ImageJ TIFF; int8, int16, int32, uint32, float64, and anything near
 4 GB, become OME-TIFF; float16, which neither knows, becomes plain TIFF with resolution tags. Each
 also carries a JSON record (in ImageJ's Info, OME's Description, or ImageDescription) with the exact
-pixel size, the unit and the metadata. Where another program has changed the calibration since, its
-change wins.
+pixel size, the unit and the metadata. Where another program has changed the calibration since, or
+which end is white, its change wins.
 """
 
 import contextlib
@@ -28,6 +28,8 @@ from emd.data import calibration
 from emd.data.calibration import Calibration
 from emd.data.contents import Contents, FormatError, check_frame, check_pixels
 
+MIN_IS_WHITE = ("photometric", "miniswhite")
+"""In the metadata where viewers show low values bright; the values are as they are stored."""
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _RECORD = "emd_micrograph"
 _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # 32-bit offsets, with room left for tags
@@ -99,6 +101,7 @@ def opened(file: BinaryIO) -> Iterator[Opened]:
         shape, is_stack = _shape(tiff, series, record)
         stated = calibration.of_file(tiff, tiff.series.index(series[0]))
         metadata = _foreign_metadata(tiff) if record is None else record["metadata"]
+        metadata = _with_look(metadata, series[0].keyframe.photometric)
 
         def load(frame: int | None) -> np.ndarray:
             pixels = _all(series, shape) if frame is None else _frame(series, shape, frame)
@@ -226,6 +229,14 @@ def _foreign_metadata(tiff: tifffile.TiffFile) -> dict[str, Any]:
     return {"tiff": found} if found else {}
 
 
+def _with_look(metadata: dict[str, Any], photometric: int) -> dict[str, Any]:
+    """The metadata, with `MIN_IS_WHITE` where the file says now that its low values are bright."""
+    kept = {name: value for name, value in metadata.items() if (name, value) != MIN_IS_WHITE}
+    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        kept.update([MIN_IS_WHITE])
+    return kept
+
+
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
     """The values as JSON gives them back; overlays, colour tables and the like are left out."""
     kept = {}
@@ -251,8 +262,9 @@ def write(path: Path, contents: Contents) -> None:
       ValueError: the metadata is not JSON.
     """
     options = _keywords(contents)
+    photometric = "miniswhite" if MIN_IS_WHITE in contents.metadata.items() else "minisblack"
     with path.open("xb") as file:
-        tifffile.imwrite(file, contents.pixels, photometric="minisblack", **options)
+        tifffile.imwrite(file, contents.pixels, photometric=photometric, **options)
 
 
 def _keywords(contents: Contents) -> dict[str, Any]:
