@@ -265,6 +265,29 @@ def test_tiff_by_frame(tmp_path: pathlib.Path) -> None:
     assert micrograph.signals(tmp_path / "b.tif")[0].shape == (4, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "reader"),
+    [
+        (".tif", "tifffile.TiffPageSeries.asarray"),
+        (".npy", "numpy.array"),
+        (".zarr", "zarr.Array.__getitem__"),
+    ],
+)
+def test_too_little_memory_is_not_told_as_damage_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, suffix: str, reader: str
+) -> None:
+    pytest.importorskip(reader.partition(".")[0])
+    micrograph.write(tmp_path / f"a{suffix}", Micrograph(_pixels((5, 7))))
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 1 TiB")
+
+    monkeypatch.setattr(reader, fail)
+    line = _line(tmp_path / f"a{suffix}")
+    assert "needs more memory than is there, or its header is damaged (Unable to allo" in line
+    assert "truncated" not in line
+
+
 @pytest.mark.parametrize("suffix", registry.SUFFIXES)
 def test_what_is_no_such_file(tmp_path: pathlib.Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"

@@ -33,7 +33,7 @@ MIN_IS_WHITE = ("photometric", "miniswhite")
 _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _RECORD = "emd_micrograph"
 _CLASSIC_TIFF_BYTES = 2**32 - 2**26  # 32-bit offsets, with room left for tags
-# What tifffile and its decoders let through when a file is damaged.
+# What tifffile and its decoders let through when a file is damaged, or more than memory holds.
 DAMAGE = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, EOFError,
     AssertionError, ImportError, MemoryError, struct.error, zlib.error, lzma.LZMAError,
@@ -44,6 +44,9 @@ DAMAGE = (
 def explain(error: BaseException) -> str:
     """One line on what an error of `DAMAGE` means for the user, and what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        remedy = "free some, choose one frame with --frame, or copy it again from its source"
+        return f"needs more memory than is there, or its header is damaged ({text}): {remedy}"
     if isinstance(error, ImportError) or "imagecodecs" in text:
         remedy = "`pip install imagecodecs`, or save it uncompressed or as deflate"
         return f"compressed in a way that needs a codec ({text}): {remedy}"

@@ -70,6 +70,8 @@ def _one_line() -> Iterator[None]:
         yield
     except FormatError:
         raise
+    except MemoryError as error:
+        raise FormatError(tiff.explain(error)) from None
     except _DAMAGE as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise FormatError(f"truncated or damaged Zarr ({text}): copy it again") from None

@@ -206,6 +206,8 @@ def damage() -> tuple[type[BaseException], ...]:
 
 def explain(error: BaseException, kind: str) -> FormatError:
     """One line on what an error of a reader means for the user, and what to do."""
+    if isinstance(error, MemoryError):
+        return FormatError(tiff.explain(error))
     text = " ".join(str(error).split())[:200] or type(error).__name__
     name = {"dm": "DM3/DM4", "tia": "SER/EMI"}.get(kind, kind.upper())
     return FormatError(f"truncated or damaged {name} file ({text}): copy it again from its source")
