@@ -68,8 +68,8 @@ class Fit(NamedTuple):
       reason: why, in one line.
       noise: what the image told of its noise.
       gain_db: by how much the squared error falls at least, measured on the half of the image that
-        each kernel was not fitted to; None where the noise is not known. 5 % of its variance count
-        as error, since it is not known any better, so no more than 13 dB can be told.
+        each kernel was not fitted to; None where the noise is 0 or not known. 5 % of its variance
+        count as error, since it is not known any better, so no more than 13 dB can be told.
       likelihood: of a pixel of the other half given its window, above that given the mean of its
         eight neighbours, in natural units a pixel.
     """

@@ -59,6 +59,22 @@ def test_names_and_places_are_checked_before_any_work(tmp_path, exposure, capsys
     assert run("fit", "one.tif", "-o", "m", "--width", 3, "--overwrite") == 0
 
 
+def test_an_image_free_of_noise_has_nothing_to_gain(tmp_path, exposure, capsys):
+    steps = tmp_path / "steps.tif"
+    micrograph.write(
+        steps, Micrograph(np.kron(np.arange(256).reshape(16, 16) % 7, np.ones((8, 8))))
+    )
+    for given in ((steps,), (exposure, "--noise", 0)):
+        model = tmp_path / f"of_{len(given)}"
+        assert run("fit", *given, "-o", model, "--width", 5) == 0
+        assert "5x5 kernel; no gain: it is free of noise\n" in capsys.readouterr().out
+        assert "gain_db" not in (model / "card.md").read_text()
+        out = tmp_path / f"of_{len(given)}.tif"
+        assert run("denoise", given[0], "-o", out, "--model", model) == 0
+        before, after = (micrograph.read(path).pixels for path in (given[0], out))
+        np.testing.assert_allclose(after, before, atol=1e-3)
+
+
 def test_a_filtered_image_gets_no_kernel(tmp_path, exposure, capsys):
     given = micrograph.read(exposure)
     pixels = given.pixels.astype(np.float32)

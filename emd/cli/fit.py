@@ -101,10 +101,11 @@ def _run(arguments: argparse.Namespace) -> None:
 def _save(found: Any, place: Path) -> None:
     from emd import checkpoint
 
+    gain = {} if found.gain_db is None else {"gain_db": f"{found.gain_db:.2f}"}
     facts = {
         "verdict": found.verdict,
         "reason": found.reason,
-        "gain_db": f"{found.gain_db:.2f}",
+        **gain,
         "noise_counts": f"{found.noise.std:.5g}",
         "likelihood_per_pixel": f"{found.likelihood:.4f}",
     }
