@@ -1,11 +1,12 @@
 """`emd fit`: a model of one's own from one file, used by the other commands, or a clear refusal."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
-from emd import cli
+from emd import checkpoint, cli
 from emd.data import micrograph
 from emd.data.micrograph import Micrograph
 
@@ -107,6 +108,30 @@ def test_each_file_of_a_job_gets_a_kernel_of_its_own(tmp_path, exposure, capsys)
     assert run("preview", folder / "a.tif", "--model", "fit", "-o", tmp_path / "p.png") == 0
     assert run("denoise", folder / "b.tif", "-o", tmp_path / "b.tif", "--model", "fit") == 1
     assert not (tmp_path / "b.tif").exists()
+
+
+@pytest.mark.parametrize("name", ["monday", "tem_kernel_w3", "fit", "monday_ensemble"])
+def test_a_job_knows_again_what_a_model_of_ones_own_did(tmp_path, exposure, capsys, name):
+    def save(printed):
+        given = checkpoint.load(printed)
+        own = dataclasses.replace(given.config, published=False, label=name)
+        card = {"family": "kernel", "size": "3"}
+        checkpoint.save(given._replace(config=own, card=card), tmp_path / "mine", text="")
+
+    def job():
+        code = run("denoise", exposure, "-o", f"{tmp_path}/out/", "--ensemble", "--model", model)
+        return code, capsys.readouterr().err
+
+    model = tmp_path / "mine" / name
+    save("tem_kernel_w3_published")
+    assert job()[0] == 0
+    code, told = job()
+    assert code == 0
+    assert "0 done, 1 skipped (done before), 0 failed" in told
+    save("stem_kernel_w3_published")  # other weights of that name
+    code, told = job()
+    assert code == 1
+    assert "0 done, 0 skipped, 1 failed" in told
 
 
 def test_a_perceptron_is_fitted_where_asked_and_stays_where_it_is_better(tmp_path, capsys):

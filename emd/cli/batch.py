@@ -18,6 +18,7 @@ from emd.cli.ledger import Ledger, Stamp, stamp
 from emd.cli.progress import Bar
 from emd.cli.restoring import Restorer
 from emd.data import micrograph
+from emd.ensemble import SUFFIX
 
 
 class Piece(NamedTuple):
@@ -149,10 +150,13 @@ class Job:
         due = {**self._key(piece), "asked": options.model, "version": emd.__version__}
         if any(entry.get(name) != value for name, value in due.items()):
             return False
-        if entry["model"] == choice.FIT:  # the same image gives the same kernel
+        if options.model == choice.FIT:  # the same image gives the same kernel
             weights = entry.get("weights")
         else:
-            _, weights = self._restorer.load(str(entry["model"]))
+            name = options.model
+            if name == choice.AUTO:  # of others the record has a folder's last name alone
+                name = str(entry["model"]).removesuffix(SUFFIX)
+            _, weights = self._restorer.load(name)
         output = self._folder / piece.place
         is_there = output.exists() and stamp(output).size == entry.get("output_size")
         return is_there and entry.get("weights") == weights

@@ -22,7 +22,7 @@ from emd.cli import report as page
 from emd.cli.choice import Choice
 from emd.data import micrograph
 from emd.data.formats import registry
-from emd.ensemble import SUFFIX, ensemble
+from emd.ensemble import ensemble
 from emd.fit import fit
 from emd.restore import Report
 
@@ -169,8 +169,7 @@ class Restorer:
           OSError, ValueError: what `emd.checkpoint.load` raises.
         """
         if name not in self._models:
-            single = name.removesuffix(SUFFIX) if self.options.ensemble else name
-            model = checkpoint.load(single, root=self.options.root)
+            model = checkpoint.load(name, root=self.options.root)
             model = ensemble(model) if self.options.ensemble else model
             self._models[name] = model, checkpoint.fingerprint(model.variables)
         return self._models[name]
