@@ -78,7 +78,10 @@ def ensemble(model: Model) -> Model:
     if isinstance(model.module, Kernel):
         return model
     if not hasattr(model.module, "halo_px"):
-        raise ValueError(f"{model.config.name} is a perceptron: the ensemble is of networks alone")
+        raise ValueError(
+            f"{model.config.name} is a perceptron: the ensemble is of networks alone, so name one "
+            "with --model, such as stem_skip48_clean"
+        )
     config = dataclasses.replace(model.config, label=model.config.name + SUFFIX)
     variables = {kind: {"network": tree} for kind, tree in model.variables.items()}
     return model._replace(config=config, module=Ensemble(model.module), variables=variables)

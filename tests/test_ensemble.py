@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emd import checkpoint, zoo
-from emd.cli import main
+from emd.cli import choice, main
 from emd.data import micrograph
 from emd.data.micrograph import Micrograph
 from emd.ensemble import ensemble
@@ -83,3 +83,24 @@ def test_the_command_says_what_it_took(tmp_path, capsys):
     given[-1] = "tem_mlp1_w3"
     assert main(["denoise", *given, "--ensemble", "--overwrite"]) == 1
     assert "is a perceptron" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_where_auto_takes_a_perceptron_the_file_and_a_remedy_are_named(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(choice._MODELS, "TEM", ("tem_latent1", "the file says TEM"))
+    monkeypatch.chdir(tmp_path)
+    micrograph.write("plain.tif", Micrograph(counts((40, 56))))
+    micrograph.write("tem.tif", Micrograph(counts((40, 56)), metadata={"mode": "TEM"}))
+    wanted = (
+        "plain.tif: the file does not say whether TEM or STEM, and temstem_mlp1_w7 is a "
+        "perceptron: the ensemble is of networks alone, so name one with --model, such as "
+        "stem_skip48_clean"
+    )
+    assert main(["denoise", "plain.tif", "-o", "out.tif", "--ensemble"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {wanted}"
+    for done in ("1 done, 0 skipped", "0 done, 1 skipped (done before)"):
+        assert main(["denoise", "plain.tif", "tem.tif", "-o", "out/", "--ensemble"]) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert f"error: {wanted}" in said
+        assert f"{done}, 1 failed" in said

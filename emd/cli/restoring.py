@@ -188,7 +188,10 @@ class Restorer:
                 return fitted(source, given[:1][0])  # of a stack, the first frame
             _, unit = given.calibration
             chosen = choice.choose(given.metadata, unit)
-        return chosen, self.load(chosen.model)[0]
+        try:
+            return chosen, self.load(chosen.model)[0]
+        except ValueError as error:
+            raise ValueError(f"{source}: {chosen.reason}, and {error}") from None
 
     def restore(
         self,
