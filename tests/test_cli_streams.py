@@ -79,6 +79,25 @@ def test_an_interrupted_archive_says_where_it_is(folder, capsys, monkeypatch):
     assert "nothing was written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("before", [None, b"of yesterday"])
+def test_a_result_that_an_interrupt_came_after_is_told(folder, capsys, monkeypatch, before):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    if before is not None:
+        (folder / "out.tif").write_bytes(before)
+    command = ["denoise", "in/a.tif", "-o", "out.tif", "--model", MODEL, "--overwrite"]
+    with monkeypatch.context() as patch:
+        patch.setattr("emd.cli.restoring.Restorer.report", interrupted)
+        assert cli.main(command) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "error: interrupted; out.tif is written, what was to follow it is not"
+    assert micrograph.read("out.tif").pixels.shape == (20, 24)
+    monkeypatch.setattr("emd.cli.restoring.Restorer.restore", interrupted)
+    assert cli.main(command) == 130
+    assert capsys.readouterr().err.endswith("error: interrupted; nothing was written\n")
+
+
 @pytest.mark.parametrize("option", ["--frame", "--tile"])
 def test_a_number_that_is_none_is_told(folder, capsys, option):
     with pytest.raises(SystemExit):

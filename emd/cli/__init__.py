@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  as long as the process
     arguments = _make_parser().parse_args(argv)
+    output = getattr(arguments, "output", None)
+    before = _identity(output)
     try:
         code = arguments.run(arguments)  # None is 0
         sys.stdout.flush()
@@ -33,16 +35,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"error: interrupted; {_left(arguments)}", file=sys.stderr)
+        print(f"error: interrupted; {_left(output, before)}", file=sys.stderr)
         return 130
     return int(code or 0)
 
 
-def _left(arguments: argparse.Namespace) -> str:
-    part = Path(f"{getattr(arguments, 'output', None)}.part")  # of an archive
+def _left(output: str | None, before: tuple[int, int] | None) -> str:
+    part = Path(f"{output}.part")  # of an archive
     if part.is_dir():
         return f"{part} holds what is done: the same command goes on from there"
+    if _identity(output) not in (None, before):
+        return f"{output} is written, what was to follow it is not"
     return "nothing was written"
+
+
+def _identity(output: str | None) -> tuple[int, int] | None:
+    """What changes when a result takes its place, which it does whole; None where nothing is."""
+    try:
+        found = os.stat(output or "")
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _make_parser() -> argparse.ArgumentParser:
