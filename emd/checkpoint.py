@@ -65,14 +65,15 @@ def find(name: str) -> zoo.ModelConfig:
 def load(name: str, *, root: str | Path | None = None) -> Model:
     """Return a model by name, from ``root`` or from the weights that come with the code.
 
-    A model of one's own is named by its folder.
+    A model of one's own is named by its folder; a name of the zoo never means a folder that happens
+    to lie here, but ``./name`` does.
 
     Raises:
         ValueError: no model has that name.
         FileNotFoundError: it is not there; the message says which command makes it.
     """
     config = find(name)
-    if is_there(Path(name)):
+    if name not in zoo.KNOWN:
         return load_folder(Path(name), config)
     if config.published:
         module = zoo.make_module(config)
@@ -105,8 +106,9 @@ def _folder_of(name: str, root: str | Path | None) -> Path:
     folder = Path(root or shipped()) / name
     if is_there(folder):
         return folder
+    here = f", or give ./{name}, which is here" if is_there(Path(name)) else ""
     command = zoo.training_command(zoo.find(name))
-    raise FileNotFoundError(f"model {name} is not in {folder.parent}: make it by {command}")
+    raise FileNotFoundError(f"model {name} is not in {folder.parent}: make it by {command}{here}")
 
 
 def is_there(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """Models and states on disk: whole or not at all, loadable without training code."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -264,6 +265,26 @@ def test_what_a_killed_save_left_is_passed_over(tmp_path, full_disk, monkeypatch
     assert checkpoint.restore_state(tmp_path, state(0.0))[1] == 1
     checkpoint.save_state(tmp_path, state(2.0), 2)
     assert checkpoint.restore_state(tmp_path, state(0.0))[1] == 2
+
+
+def test_a_name_of_the_zoo_is_no_folder_that_lies_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here, new = make(value=0.1), make(value=0.2)
+    shipped = checkpoint.load("tem_kernel_w3").variables
+    checkpoint.save(here, ".", text="")
+    checkpoint.save(new, "new", text="")
+    checkpoint.save(make("tem_kernel_w5"), ".", text="")
+    check_equal(checkpoint.load("tem_kernel_w3").variables, shipped)
+    check_equal(checkpoint.load("tem_kernel_w3", root="new").variables, new.variables)
+    for name in ("./tem_kernel_w3", str(tmp_path / "tem_kernel_w3")):
+        check_equal(checkpoint.load(name, root="new").variables, here.variables)
+    with pytest.raises(FileNotFoundError, match=r"w5 is not in new: .*, or give \./tem_kernel_w5"):
+        checkpoint.load("tem_kernel_w5", root="new")
+    own = dataclasses.replace(here.config, label="monday")
+    card = {"family": "kernel", "size": "3"}
+    checkpoint.save(here._replace(config=own, card=card), ".", text="")
+    for name in ("monday", "./monday"):
+        check_equal(checkpoint.load(name, root="new").variables, here.variables)
 
 
 def test_a_relative_folder_will_do(tmp_path, monkeypatch):
