@@ -1,4 +1,4 @@
-"""Low dose made of high: Poisson counts of a clean crop, as Ede's denoiser was trained and tested.
+"""Low dose made of high: Poisson counts of a clean crop, as Ede's denoiser was tested.
 
 Source: J. M. Ede, "Improving electron micrograph signal-to-noise with an atrous convolutional
 encoder-decoder", arXiv:1807.11234.
@@ -14,14 +14,8 @@ from jaxtyping import Float, PRNGKeyArray
 from emd.data.simulate.detector import Simulated, poisson
 from emd.data.simulate.optics import Scalar
 
-TRAINING_LEAST, TRAINING_MEAN_ABOVE = 25.0, 75.0
 TEST_RANGE = (25.0, 100.0)
 """Counts at a crop's brightest pixel in the test."""
-
-
-def scale_in_training(key: PRNGKeyArray) -> Float[Array, ""]:
-    """Counts at a crop's brightest pixel in training: 25 and an exponential draw of mean 75."""
-    return TRAINING_LEAST + TRAINING_MEAN_ABOVE * jax.random.exponential(key)
 
 
 def scale_in_test(key: PRNGKeyArray) -> Float[Array, ""]:
