@@ -90,6 +90,24 @@ def test_its_numbers_are_those_of_the_images(plain):
     assert float(told[1]) == pytest.approx(across, abs=0.01)
 
 
+@pytest.mark.parametrize("change", [1e5, -1e5])
+def test_with_despike_a_page_is_about_what_the_model_saw(plain, change):
+    """That of the image without the spike, which was neither removed by the model nor its scale."""
+    pixels = counted().astype(np.float32)
+    pixels[5:7, 70] = np.nan
+    pixels[40, 50] += change
+    around = np.delete(pixels[39:42, 49:52].ravel(), 4)
+    micrograph.write("spike.npy", Micrograph(pixels))
+    pixels[40, 50] = np.sort(around)[3]
+    micrograph.write("clean.npy", Micrograph(pixels))
+    assert denoise("spike.npy", "-o", "one.npy", "--despike") == 0
+    assert denoise("clean.npy", "-o", "other.npy") == 0
+    one, other = (text_of(plain / f"{name}.npy.report.html") for name in ("one", "other"))
+    assert "1 replaced first; the image before, below, is without them" in one
+    assert "spikes" not in other
+    assert one.partition("Warnings")[2] == other.partition("Warnings")[2] != ""
+
+
 def test_the_same_bytes_again_and_overwrite_is_honoured(folder, capsys):
     assert denoise("in.tif", "-o", "out.tif") == 0
     before = (folder / "out.tif.report.html").read_bytes()

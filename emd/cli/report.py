@@ -23,6 +23,7 @@ from emd.cli.choice import Choice
 from emd.cli.findings import Caution, Findings
 from emd.data import micrograph
 from emd.data.calibration import Calibration
+from emd.data.intensity import prepare
 from emd.data.replacing import replacing
 from emd.restore import now
 
@@ -74,10 +75,11 @@ estimates from the image alone.
 
 
 class _Pair(NamedTuple):
-    """An image, its restoration, and what the file says of it."""
+    """An image less its `spikes`, its restoration, and what the file says of it."""
 
     before: Shaped[np.ndarray, "h w"]
     after: Shaped[np.ndarray, "h w"]
+    spikes: int
     shape: tuple[int, ...]
     calibration: Calibration
 
@@ -106,6 +108,7 @@ def write(
     *,
     signal: str | None,
     frame: int | None,
+    despike: bool,
     overwrite: bool,
 ) -> Path:
     """The page, which is then there, or all is as it was; of a stack it is about the first frame.
@@ -117,6 +120,7 @@ def write(
       choice: which model that is, and why.
       signal: which image of the source; None for its only one.
       frame: which frame of a stack was restored; None for all.
+      despike: whether isolated spikes were replaced first.
       overwrite: replace a page that is there.
 
     Raises:
@@ -124,7 +128,7 @@ def write(
       ImportError: as of `check`.
     """
     check(output, overwrite=overwrite)
-    pair = _read(source, output, signal, frame)
+    pair = _read(source, output, signal, frame, despike)
     found = findings.find(pair.before, pair.after, model)
     name = f"{source.name}, restored by {model.config.name}"
     page = _PAGE.format(
@@ -142,7 +146,9 @@ def write(
     return place
 
 
-def _read(source: Path, output: Path, signal: str | None, frame: int | None) -> _Pair:
+def _read(
+    source: Path, output: Path, signal: str | None, frame: int | None, despike: bool
+) -> _Pair:
     """The first frame of what was restored."""
     with (
         micrograph.opened(source, signal=signal, frame=frame) as given,
@@ -151,7 +157,21 @@ def _read(source: Path, output: Path, signal: str | None, frame: int | None) -> 
         if given.shape != made.shape:
             sizes = words.size(given.shape), words.size(made.shape)
             raise ValueError(f"{output}: is {sizes[1]}, not {sizes[0]}: restore {source} anew")
-        return _Pair(given[:1][0], made[:1][0], given.shape, given.calibration)
+        before, spikes = given[:1][0], 0
+        if despike:
+            before, spikes = _despiked(before)
+        return _Pair(before, made[:1][0], spikes, given.shape, given.calibration)
+
+
+def _despiked(pixels: Shaped[np.ndarray, "h w"]) -> tuple[Shaped[np.ndarray, "h w"], int]:
+    """The image that the model saw, but for pixels that are not finite, and how many were spikes.
+
+    A spike is no structure that the model took out, and it would scale the whole error map.
+    """
+    frame = prepare(pixels, spikes=True)
+    if frame.wrong is None:
+        return frame.pixels, frame.spikes
+    return np.where(frame.wrong, pixels, frame.pixels), frame.spikes
 
 
 def _about(
@@ -164,6 +184,10 @@ def _about(
     ]
     if (count := math.prod(pair.shape[:-2])) > 1:
         told.append(("frame", f"0 of {count}: all below is about this one alone"))
+    if pair.spikes:
+        told.append(
+            ("spikes", f"{pair.spikes} replaced first; the image before, below, is without them")
+        )
     why = f", as {choice.reason}" if choice.reason else ""
     weights = fingerprint(model.variables)
     told.append(("model", f"{model.config.name}{why} (weights {weights})"))

@@ -235,6 +235,7 @@ class Restorer:
             *(source, output, model, chosen),
             signal=signal,
             frame=self.options.frame,
+            despike=self.options.despike,
             overwrite=overwrite,
         )
 
