@@ -85,3 +85,12 @@ def ensemble(model: Model) -> Model:
     config = dataclasses.replace(model.config, label=model.config.name + SUFFIX)
     variables = {kind: {"network": tree} for kind, tree in model.variables.items()}
     return model._replace(config=config, module=Ensemble(model.module), variables=variables)
+
+
+def one_pass(model: Model) -> Model:
+    """The network whose passes an ensemble is the mean of; any other model itself."""
+    if not isinstance(model.module, Ensemble):
+        return model
+    config = dataclasses.replace(model.config, label=model.config.label.removesuffix(SUFFIX))
+    variables = {kind: tree["network"] for kind, tree in model.variables.items()}
+    return model._replace(config=config, module=model.module.network, variables=variables)

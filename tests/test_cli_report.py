@@ -4,18 +4,21 @@ import base64
 import html
 import re
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from emd import cli
+from emd import checkpoint, cli
 from emd.cli import findings, report, restoring, trust_picture
 from emd.cli.differences import Residual
 from emd.cli.findings import Findings
 from emd.cli.ledger import NAME
 from emd.data import micrograph
 from emd.data.micrograph import Micrograph
+from emd.ensemble import ensemble
 from emd.noise import Noise
+from emd.trust import spread
 from emd.trust.distribution import Judgement
 from emd.trust.reference import Calibration
 from emd.trust.spread import ErrorMap
@@ -194,6 +197,25 @@ def test_a_result_of_another_size_is_refused(folder):
     with pytest.raises(ValueError, match=r"is 64x64, not 96x96: restore .*in\.tif anew"):
         loaded.report(folder / "in.tif", folder / "out.tif", signal=None, overwrite=False)
     assert names(folder) == ["in.tif", "out.tif"]
+
+
+def test_of_an_ensemble_the_error_map_is_that_of_one_pass(monkeypatch):
+    """Its own spread would be 0 here, where the sides are whole cells, at eight times the work."""
+    applied, real = [], spread.over_image
+
+    def over_image(model, x, **options):
+        applied.append(model.config.name)
+        return real(model, x, **options)
+
+    monkeypatch.setattr(spread, "over_image", over_image)
+    model, pixels = checkpoint.load("tem_latent1"), counted()
+    one, mean = (findings.find(pixels, pixels, each) for each in (model, ensemble(model)))
+    assert applied == 16 * ["tem_latent1"]
+    np.testing.assert_array_equal(mean.error.std, one.error.std)
+    assert mean.error.calibration == one.error.calibration is not None
+    assert mean.judgements == one.judgements
+    told = [line for line in findings.rows(mean) if line not in findings.rows(one)]
+    assert told == [("the map is", mock.ANY)]
 
 
 # --- warnings --------------------------------------------------------------------------------

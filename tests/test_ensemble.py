@@ -9,7 +9,7 @@ from emd import checkpoint, zoo
 from emd.cli import choice, main
 from emd.data import micrograph
 from emd.data.micrograph import Micrograph
-from emd.ensemble import ensemble
+from emd.ensemble import ensemble, one_pass
 from emd.models.skip import Skip
 from emd.restore import denoise
 from emd.restorer import Restorer
@@ -68,6 +68,13 @@ def test_kernels_stay_and_perceptrons_are_refused():
     assert ensemble(kernel) is kernel
     with pytest.raises(ValueError, match="tem_mlp1_w3 is a perceptron"):
         ensemble(checkpoint.load("tem_mlp1_w3"))
+
+
+def test_one_pass_is_the_network_again(plain):
+    again = one_pass(ensemble(plain))
+    assert again.config.name == plain.config.name
+    assert again[1:] == plain[1:]
+    assert one_pass(plain) is plain
 
 
 def test_the_command_says_what_it_took(tmp_path, capsys):

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 from emd.checkpoint import Model
 from emd.cli import differences, words
 from emd.data.intensity import prepare
+from emd.ensemble import one_pass
 from emd.noise import Noise, estimate
 from emd.trust.distribution import Judgement, judge
 from emd.trust.reference import Calibration
@@ -44,6 +45,8 @@ class Findings(NamedTuple):
       error: the map of the standard error; None where there is none.
       judgements: of whether the image is of a known kind.
       told: warnings of the restoration itself.
+      is_ensemble: whether the restoration is the mean of eight passes, and the error map that of
+        one.
     """
 
     residual: differences.Residual
@@ -52,6 +55,7 @@ class Findings(NamedTuple):
     error: ErrorMap | None
     judgements: list[Judgement]
     told: list[str]
+    is_ensemble: bool = False
 
     @property
     def share(self) -> float | None:
@@ -71,7 +75,12 @@ class Findings(NamedTuple):
 def find(
     before: Shaped[np.ndarray, "h w"], after: Shaped[np.ndarray, "h w"], model: Model
 ) -> Findings:
-    """All that a report tells of an image and its restoration by a model."""
+    """All that a report tells of an image and its restoration by a model.
+
+    An ensemble is judged by one of its passes: it restores all flips and turns alike, so that its
+    own spread is none.
+    """
+    single = one_pass(model)
     frame = prepare(before, spikes=False)
     noise = estimate(before)
     outlier = [] if frame.warning is None else [frame.warning]
@@ -79,9 +88,10 @@ def find(
         residual=differences.of_pixels(before, after),
         pixels=before.size,
         noise=noise,
-        error=error_map(before, model, noise),
-        judgements=judge(before, model),
+        error=error_map(before, single, noise),
+        judgements=judge(before, single),
         told=[*outlier, *(suspicion.text for suspicion in frame.suspicions)],
+        is_ensemble=single is not model,
     )
 
 
@@ -102,6 +112,9 @@ def rows(found: Findings) -> list[tuple[str, str]]:
         told.append(("residual's variance", text))
     if found.error is not None:
         told += _error_rows(found.error, found.noise)
+        if found.is_ensemble:
+            text = "that of one of the eight passes; the result, their mean, is nearer the truth"
+            told.append(("the map is", text))
     for judgement in found.judgements:
         verdict = "unlike" if judgement.is_beyond else "like"
         text = f"{verdict} the simulated scenes: distance {judgement.distance:.2f}"

@@ -50,7 +50,8 @@ def _draw_map(figure: Any, panel: Any, found: Findings, shape: tuple[int, ...]) 
     extent = (columns.start - 0.5, columns.stop - 0.5, rows.stop - 0.5, rows.start - 0.5)
     shown = panel.imshow(std, cmap="magma", vmin=limits[0], vmax=limits[1], extent=extent)
     where = f", middle {LARGEST_PX} px" if max(shape) > LARGEST_PX else ""
-    panel.set(title=f"standard error, as estimated{where}", xlabel="x [px]", ylabel="y [px]")
+    what = "standard error of one pass" if found.is_ensemble else "standard error"
+    panel.set(title=f"{what}, as estimated{where}", xlabel="x [px]", ylabel="y [px]")
     known = "" if found.error.calibration is not None else ", not calibrated"
     figure.colorbar(shown, ax=panel, label=f"counts{known}", shrink=0.9)
 

@@ -66,7 +66,7 @@ def error_map(pixels: Shaped[np.ndarray, "h w"], model: Model, noise: Noise) -> 
 
     Args:
       pixels: as given to `emd.restore.restore`, in counts; the scale is that of the whole image.
-      model: as `emd.checkpoint.load` gives it.
+      model: as `emd.checkpoint.load` gives it; no ensemble, which has no spread.
       noise: of the image, as `emd.noise.estimate` finds it.
     """
     by, std = measure(pixels, model, noise)
