@@ -195,15 +195,17 @@ def over_frames(
         engine.whole(frame, place)
 
 
-def over_image(model: Model, x: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def over_image(
+    model: Model, x: Float[np.ndarray, "h w"], *, tile_px: int | None = None
+) -> Float[np.ndarray, "h w"]:
     """What a model makes of a whole normalised image.
 
-    The step of `emd.restore.restore` between its normalisation and the inverse.
+    The step of `emd.restore.restore` between its normalisation and the inverse; `tile_px` as there.
     """
     engine = restoring(model)
     out = np.empty(x.shape, np.float32)
     as_it_is = Frame(x, None, 0, Scale(0.0, 1.0), None)
-    over_frames(engine, tiling_of(engine, x.shape, 1, None), [as_it_is], out[None])
+    over_frames(engine, tiling_of(engine, x.shape, 1, tile_px), [as_it_is], out[None])
     return out
 
 

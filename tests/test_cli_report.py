@@ -6,6 +6,7 @@ import re
 import sys
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 
@@ -189,6 +190,19 @@ def test_a_page_that_fails_leaves_the_result_and_is_made_the_next_time(plain, ca
     assert names(plain / "out") == sorted([NAME, "in.tif"])
     assert denoise("in.tif", "-o", "out/") == 0
     assert names(plain / "out") == sorted([NAME, "in.tif", "in.tif.report.html"])
+
+
+@pytest.mark.parametrize("name", ["error_map", "judge"])
+def test_a_page_that_the_device_has_no_memory_for_says_what_to_do(plain, capsys, monkeypatch, name):
+    def exhausted(*_, **options):
+        assert options == {"tile_px": 40}
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(findings, name, exhausted)
+    assert denoise("in.tif", "-o", "out.tif", "--tile", "40") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: in.tif: out of memory on the device: use a --tile smaller than 40"
+    assert names(plain) == ["in.tif", "out.tif"]
 
 
 def test_a_result_of_another_size_is_refused(folder):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from emd import checkpoint
+from emd import apply, checkpoint, opencv, tiling
 from emd.apply import over_image
 from emd.data import simulate
 from emd.data.simulate import Simulated
@@ -100,6 +100,28 @@ def test_a_map_follows_gain_and_offset(autoencoder):
     assert one.by == other.by == "symmetries"
     _, measured = spread.measure(pixels, autoencoder, noise)
     np.testing.assert_allclose(one.std, one.calibration.factor * measured)
+
+
+@pytest.mark.parametrize("name", ["tem_latent1", "stem_kernel_w7"])
+def test_tiles_of_the_side_asked_for_make_the_same_map_and_judgements(name, monkeypatch):
+    model, pixels = checkpoint.load(name), counted()
+    seen, real = set(), tiling.make_tiling
+
+    def make_tiling(*arguments, largest, **options):
+        seen.add(largest)
+        return real(*arguments, largest=largest, **options)
+
+    monkeypatch.setattr(apply, "make_tiling", make_tiling)
+    monkeypatch.setattr(opencv, "is_quicker", lambda _: False)  # it takes no tiles
+    maps, distances = [], []
+    for tile_px in (None, 32):
+        seen.clear()
+        maps.append(spread.error_map(pixels, model, Noise(std=4.0), tile_px=tile_px).std)
+        found = distribution.judge(pixels, model, tile_px=tile_px)
+        distances.append([each.distance for each in found])
+    assert seen == {(32, 32)}
+    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-3)
+    assert distances[1] == pytest.approx(distances[0])
 
 
 def test_only_without_symmetries_to_go_by_must_the_noise_be_known(kernel, autoencoder):

@@ -73,9 +73,13 @@ class Findings(NamedTuple):
 
 
 def find(
-    before: Shaped[np.ndarray, "h w"], after: Shaped[np.ndarray, "h w"], model: Model
+    before: Shaped[np.ndarray, "h w"],
+    after: Shaped[np.ndarray, "h w"],
+    model: Model,
+    *,
+    tile_px: int | None = None,
 ) -> Findings:
-    """All that a report tells of an image and its restoration by a model.
+    """All that a report tells of an image and its restoration by a model, in tiles of that side.
 
     An ensemble is judged by one of its passes: it restores all flips and turns alike, so that its
     own spread is none.
@@ -88,8 +92,8 @@ def find(
         residual=differences.of_pixels(before, after),
         pixels=before.size,
         noise=noise,
-        error=error_map(before, single, noise),
-        judgements=judge(before, single),
+        error=error_map(before, single, noise, tile_px=tile_px),
+        judgements=judge(before, single, tile_px=tile_px),
         told=[*outlier, *(suspicion.text for suspicion in frame.suspicions)],
         is_ensemble=single is not model,
     )

@@ -108,6 +108,7 @@ def write(
     *,
     signal: str | None,
     frame: int | None,
+    tile_px: int | None,
     despike: bool,
     overwrite: bool,
 ) -> Path:
@@ -120,6 +121,7 @@ def write(
       choice: which model that is, and why.
       signal: which image of the source; None for its only one.
       frame: which frame of a stack was restored; None for all.
+      tile_px: side of the pieces worked on at a time; None for what suits.
       despike: whether isolated spikes were replaced first.
       overwrite: replace a page that is there.
 
@@ -129,7 +131,7 @@ def write(
     """
     check(output, overwrite=overwrite)
     pair = _read(source, output, signal, frame, despike)
-    found = findings.find(pair.before, pair.after, model)
+    found = findings.find(pair.before, pair.after, model, tile_px=tile_px)
     name = f"{source.name}, restored by {model.config.name}"
     page = _PAGE.format(
         title=html.escape(name),

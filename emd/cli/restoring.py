@@ -5,9 +5,10 @@ Imports jax: to be imported where a command runs, not where its arguments are re
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -210,13 +211,8 @@ class Restorer:
         """
         start = time.perf_counter()
         chosen, model = self.choose(source, signal)
-        try:
+        with self._device_memory(source):
             made = self._restored(source, output, model, signal, overwrite, progress)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            remedy = f"use a --tile smaller than {self.options.tile_px or _TILE_PX}"
-            raise MemoryError(f"{source}: out of memory on the device: {remedy}") from None
         shape, dtype, report, note = made
         return Outcome(shape, dtype, report, chosen, time.perf_counter() - start, note)
 
@@ -231,13 +227,26 @@ class Restorer:
         if not self.options.report:
             return None
         chosen, model = self.choose(source, signal)
-        return page.write(
-            *(source, output, model, chosen),
-            signal=signal,
-            frame=self.options.frame,
-            despike=self.options.despike,
-            overwrite=overwrite,
-        )
+        with self._device_memory(source):
+            return page.write(
+                *(source, output, model, chosen),
+                signal=signal,
+                frame=self.options.frame,
+                tile_px=self.options.tile_px,
+                despike=self.options.despike,
+                overwrite=overwrite,
+            )
+
+    @contextlib.contextmanager
+    def _device_memory(self, source: Path) -> Iterator[None]:
+        """A context in which a device without memory left raises MemoryError, with a remedy."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            remedy = f"use a --tile smaller than {self.options.tile_px or _TILE_PX}"
+            raise MemoryError(f"{source}: out of memory on the device: {remedy}") from None
 
     def _restored(
         self,

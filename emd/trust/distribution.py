@@ -62,10 +62,13 @@ class Judgement(NamedTuple):
         return self.distance > self.bound
 
 
-def judge(pixels: Shaped[np.ndarray, "h w"], model: Model) -> list[Judgement]:
+def judge(
+    pixels: Shaped[np.ndarray, "h w"], model: Model, *, tile_px: int | None = None
+) -> list[Judgement]:
     """The judgements that there are on an image; none where it is too small, or nothing is known.
 
     Of a large image its middle is judged by latents, and the whole by tiles evenly spread over it.
+    `tile_px` is as of `emd.restore.encode`.
     """
     if min(pixels.shape) < LEAST_PX:
         return []
@@ -75,7 +78,8 @@ def judge(pixels: Shaped[np.ndarray, "h w"], model: Model) -> list[Judgement]:
     if (known := known_latents(model)) is not None:
         depth = model.config.size
         names = [f"{of} of channel {k}" for of in ("mean", "deviation") for k in range(depth)]
-        found.append(_judged("latents", latent_statistics(pixels, model), known, names))
+        of_latents = latent_statistics(pixels, model, tile_px=tile_px)
+        found.append(_judged("latents", of_latents, known, names))
     return found
 
 
@@ -87,10 +91,12 @@ def _judged(
     return Judgement(what, known.distance(found), known.bound, (names[worst], float(off[worst])))
 
 
-def latent_statistics(pixels: Shaped[np.ndarray, "h w"], model: Model) -> Float[np.ndarray, " d"]:
+def latent_statistics(
+    pixels: Shaped[np.ndarray, "h w"], model: Model, *, tile_px: int | None = None
+) -> Float[np.ndarray, " d"]:
     """The mean and the deviation of each channel of an autoencoder's latents."""
     part = pixels[middle(pixels.shape)]
-    latent = encode(part, model).latent[1:-1, 1:-1].astype(np.float64)
+    latent = encode(part, model, tile_px=tile_px).latent[1:-1, 1:-1].astype(np.float64)
     return np.concatenate([latent.mean((0, 1)), latent.std((0, 1))])
 
 

@@ -61,15 +61,18 @@ def middle(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def error_map(pixels: Shaped[np.ndarray, "h w"], model: Model, noise: Noise) -> ErrorMap | None:
+def error_map(
+    pixels: Shaped[np.ndarray, "h w"], model: Model, noise: Noise, *, tile_px: int | None = None
+) -> ErrorMap | None:
     """The map of an image's restoration; None where its noise would have to be known, and is not.
 
     Args:
       pixels: as given to `emd.restore.restore`, in counts; the scale is that of the whole image.
       model: as `emd.checkpoint.load` gives it; no ensemble, which has no spread.
       noise: of the image, as `emd.noise.estimate` finds it.
+      tile_px: as of `emd.restore.restore`; here and below.
     """
-    by, std = measure(pixels, model, noise)
+    by, std = measure(pixels, model, noise, tile_px=tile_px)
     if std is None:
         return None
     known = calibration(model.config)
@@ -79,23 +82,25 @@ def error_map(pixels: Shaped[np.ndarray, "h w"], model: Model, noise: Noise) -> 
 
 
 def measure(
-    pixels: Shaped[np.ndarray, "h w"], model: Model, noise: Noise
+    pixels: Shaped[np.ndarray, "h w"], model: Model, noise: Noise, *, tile_px: int | None = None
 ) -> tuple[str, Float[np.ndarray, "i j"] | None]:
     """By what the error of a restoration shows, and the map as measured, in counts."""
     frame = prepare(pixels, spikes=False)
     part = frame.pixels[middle(frame.pixels.shape)]
     x = normalise(part.astype(np.float64), frame.scale).astype(np.float32)
     mean = float(frame.scale.mean)
-    std, taken = spread(model, x)
+    std, taken = spread(model, x, tile_px=tile_px)
     if np.sqrt(np.mean(std**2)) > _NONE * taken:
         return "symmetries", mean * smoothed(std)
     if noise.std is None:
         return "noise", None
-    through = passed(model, x, noise_map(part, noise) / (mean or 1.0))
+    through = passed(model, x, noise_map(part, noise) / (mean or 1.0), tile_px=tile_px)
     return "noise", mean * smoothed(through)
 
 
-def spread(model: Model, x: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray, "h w"], float]:
+def spread(
+    model: Model, x: Float[np.ndarray, "h w"], *, tile_px: int | None = None
+) -> tuple[Float[np.ndarray, "h w"], float]:
     """The standard deviation of eight restorations, and of what was taken out, over all pixels.
 
     Each is of the normalised image turned or flipped, and turned back.
@@ -103,7 +108,8 @@ def spread(model: Model, x: Float[np.ndarray, "h w"]) -> tuple[Float[np.ndarray,
     first = total = square = np.zeros(0)
     for number in range(8):
         given = np.ascontiguousarray(turned(x, number))
-        restored = turned_back(over_image(model, given), number).astype(np.float64)
+        made = over_image(model, given, tile_px=tile_px)
+        restored = turned_back(made, number).astype(np.float64)
         if not number:
             first, total, square = restored, np.zeros(x.shape), np.zeros(x.shape)
         total += restored - first
@@ -124,7 +130,11 @@ def turned_back(x: Shaped[np.ndarray, "i j"], number: int) -> Shaped[np.ndarray,
 
 
 def passed(
-    model: Model, x: Float[np.ndarray, "h w"], noise_std: Float[np.ndarray, "h w"]
+    model: Model,
+    x: Float[np.ndarray, "h w"],
+    noise_std: Float[np.ndarray, "h w"],
+    *,
+    tile_px: int | None = None,
 ) -> Float[np.ndarray, "h w"]:
     """What a model lets through of white noise of a standard deviation, in the units of the image.
 
@@ -135,9 +145,8 @@ def passed(
     total = np.zeros(x.shape)
     for _ in range(_DRAWS):
         added = (noise_std * random.standard_normal(x.shape)).astype(np.float32)
-        total += (
-            over_image(model, x + added).astype(np.float64) - over_image(model, x - added)
-        ) ** 2
+        above, below = (over_image(model, y, tile_px=tile_px) for y in (x + added, x - added))
+        total += (above.astype(np.float64) - below) ** 2
     return np.sqrt(total / (4 * _DRAWS))
 
 
