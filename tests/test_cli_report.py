@@ -192,6 +192,21 @@ def test_a_page_that_fails_leaves_the_result_and_is_made_the_next_time(plain, ca
     assert names(plain / "out") == sorted([NAME, "in.tif", "in.tif.report.html"])
 
 
+def test_a_kernel_is_fitted_once_for_a_result_and_its_page(plain, monkeypatch):
+    fits, real = [], restoring.fit
+    monkeypatch.setattr(restoring, "fit", lambda *a, **o: fits.append(o) or real(*a, **o))
+    micrograph.write("b.npy", Micrograph(counted(1)))
+    given = ["in.tif", "b.npy", "-o", "out/", "--model", "fit", "--report"]
+    assert cli.main(["denoise", *given]) == 0
+    assert len(fits) == 2
+    page = plain / "out/in.tif.report.html"
+    before = page.read_bytes()
+    page.unlink()  # of a result made before, what made it is found again
+    assert cli.main(["denoise", *given]) == 0
+    assert len(fits) == 3
+    assert page.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["error_map", "judge"])
 def test_a_page_that_the_device_has_no_memory_for_says_what_to_do(plain, capsys, monkeypatch, name):
     def exhausted(*_, **options):

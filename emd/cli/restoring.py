@@ -162,6 +162,7 @@ class Restorer:
         if options.model not in choice.PER_FILE:
             checkpoint.find(options.model)
         self._models: dict[str, tuple[Model, str]] = {}
+        self._made: dict[Path, tuple[Choice, Model]] = {}  # the last result, and what made it
 
     def load(self, name: str) -> tuple[Model, str]:
         """A model, or its ensemble if asked for, and the fingerprint of its weights.
@@ -213,6 +214,7 @@ class Restorer:
         chosen, model = self.choose(source, signal)
         with self._device_memory(source):
             made = self._restored(source, output, model, signal, overwrite, progress)
+        self._made = {output: (chosen, model)}
         shape, dtype, report, note = made
         return Outcome(shape, dtype, report, chosen, time.perf_counter() - start, note)
 
@@ -226,7 +228,7 @@ class Restorer:
         """
         if not self.options.report:
             return None
-        chosen, model = self.choose(source, signal)
+        chosen, model = self._made.get(output) or self.choose(source, signal)
         with self._device_memory(source):
             return page.write(
                 *(source, output, model, chosen),
