@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from emd.cli import words
-from emd.cli.spectra import logarithm, profile, spectrum
+from emd.cli.spectra import draw_profiles, logarithm, spectrum
 
 _DPI = 150
 _PANEL_IN, _HEAD_IN = 3.5, 0.75
@@ -22,7 +22,7 @@ _SHOWN_PX = 512  # larger images are binned to be shown, and their centre is sho
 _CENTRE_PX = 192
 _LONGEST = 3.0  # times as long as wide is a panel at most
 _CUT = 0.002  # share of the pixels that may lie beyond either end of the greys
-_DARK, _BEFORE, _RESIDUAL = "#333333", "#000000", "#D55E00"  # the colours differ for all eyes
+_DARK = "#333333"
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9.0,
@@ -111,7 +111,8 @@ def draw(scene: Scene) -> Any:
         residual = spectrum(scene.before, scene.after)
         _draw_spectrum(figure, spectrum_panel, residual)
         if is_large:
-            _draw_profiles(panels[1, 3], spectrum(scene.before, None), residual)
+            panels[1, 3].set_box_aspect(1)
+            draw_profiles(panels[1, 3], spectrum(scene.before, None), residual)
     return figure
 
 
@@ -236,27 +237,6 @@ def _draw_spectrum(figure: Any, panel: Any, power: Float[np.ndarray, "h w"]) -> 
     )
     panel.set(xlim=extent[:2], ylim=extent[2:])
     _draw_bar(figure, panel, shown, "log10 of power [counts²]")
-
-
-def _draw_profiles(
-    panel: Any, before: Float[np.ndarray, "h w"], residual: Float[np.ndarray, "h w"]
-) -> None:
-    """Both powers as functions of the frequency alone."""
-    for power, name, colour, dashes in (
-        (before, "before", _BEFORE, "-"),
-        (residual, "residual", _RESIDUAL, (0, (4, 1))),
-    ):
-        frequency, mean = profile(power)
-        panel.semilogy(frequency, mean, color=colour, linestyle=dashes, lw=1.5, label=name)
-    panel.set(
-        title="power, all directions (white noise is flat)",
-        xlabel="cycles a pixel",
-        ylabel="power [counts²]",
-        xlim=(0, 0.5),
-        box_aspect=1,
-    )
-    panel.legend(frameon=False)
-    panel.grid(alpha=0.3)
 
 
 def _binned(

@@ -1,12 +1,15 @@
-"""Owns power spectra: of an image, or of what was taken from it."""
+"""Owns power spectra of an image, or of what was taken from it, and the panel that shows both."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 _TILE_PX = 256
 _MAX_TILES = 8  # a side
+_BEFORE, _RESIDUAL, _NOISE = "#000000", "#D55E00", "#0072B2"  # the colours differ for all eyes
 
 
 def spectrum(
@@ -66,3 +69,27 @@ def logarithm(power: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """The logarithm of a power, of which nothing is 0."""
     least = 1e-12 * float(power.max())
     return np.log10(np.maximum(power, least if least > 0 else 1.0))
+
+
+def draw_profiles(
+    panel: Any,
+    before: Float[np.ndarray, "h w"],
+    residual: Float[np.ndarray, "h w"],
+    noise: float | None = None,
+) -> None:
+    """Both powers as functions of the frequency alone; `noise` is a standard deviation, a line."""
+    for power, name, colour, dashes in (
+        (before, "before", _BEFORE, "-"),
+        (residual, "residual", _RESIDUAL, (0, (4, 1))),
+    ):
+        panel.semilogy(*profile(power), color=colour, linestyle=dashes, lw=1.5, label=name)
+    if noise:
+        panel.axhline(noise**2, color=_NOISE, lw=1, ls=":", label="noise by the image")
+    panel.set(
+        title="power, all directions (white noise is flat)",
+        xlabel="cycles a pixel",
+        ylabel="power [counts²]",
+        xlim=(0, 0.5),
+    )
+    panel.legend(frameon=False)
+    panel.grid(alpha=0.3)

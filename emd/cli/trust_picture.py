@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from emd.cli.findings import Findings
-from emd.cli.spectra import profile, spectrum
+from emd.cli.spectra import draw_profiles, spectrum
 from emd.trust.spread import LARGEST_PX, middle
 
 _LAGS = 8  # pixels either side
@@ -32,7 +32,7 @@ def draw(
         panels = figure.subplots(1, 3)
         residual = spectrum(before, after)
         _draw_map(figure, panels[0], found, before.shape)
-        _draw_profiles(panels[1], spectrum(before, None), residual, found.noise.std)
+        draw_profiles(panels[1], spectrum(before, None), residual, found.noise.std)
         _draw_neighbours(figure, panels[2], residual)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
@@ -54,29 +54,6 @@ def _draw_map(figure: Any, panel: Any, found: Findings, shape: tuple[int, ...]) 
     panel.set(title=f"{what}, as estimated{where}", xlabel="x [px]", ylabel="y [px]")
     known = "" if found.error.calibration is not None else ", not calibrated"
     figure.colorbar(shown, ax=panel, label=f"counts{known}", shrink=0.9)
-
-
-def _draw_profiles(
-    panel: Any,
-    before: Float[np.ndarray, "h w"],
-    residual: Float[np.ndarray, "h w"],
-    noise: float | None,
-) -> None:
-    for power, name, colour, line in (
-        (before, "before", "#000000", "-"),
-        (residual, "residual", "#D55E00", (0, (4, 1))),
-    ):
-        panel.semilogy(*profile(power), color=colour, linestyle=line, lw=1.5, label=name)
-    if noise:
-        panel.axhline(noise**2, color="#0072B2", lw=1, ls=":", label="noise by the image")
-    panel.set(
-        title="power, all directions (white noise is flat)",
-        xlabel="cycles a pixel",
-        ylabel="power [counts²]",
-        xlim=(0, 0.5),
-    )
-    panel.legend(frameon=False)
-    panel.grid(alpha=0.3)
 
 
 def _draw_neighbours(figure: Any, panel: Any, power: Float[np.ndarray, "h w"]) -> None:
