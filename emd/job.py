@@ -16,8 +16,9 @@ from jaxtyping import Shaped
 from emd.checkpoint import Model
 from emd.data import micrograph, tiff
 from emd.data.micrograph import Micrograph
+from emd.history import Report, with_history
 from emd.memory import free_bytes
-from emd.restore import Report, restore_frames, with_history
+from emd.restore import restore_frames
 
 _INVERTED = (
     "viewers show its low values bright (MinIsWhite), but they are taken for low counts: invert "
@@ -42,6 +43,7 @@ def restore_file(
     frame: int | None = None,
     tile_px: int | None = None,
     despike: bool = False,
+    put_back: bool = False,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -58,6 +60,7 @@ def restore_file(
       frame: which frame of a stack; all without.
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first.
+      put_back: add what the residual still shows beyond the noise.
       overwrite: replace a file that is there.
       progress: called with the share of frames done, from 0 to 1.
 
@@ -71,7 +74,11 @@ def restore_file(
         with _room(output, frames, given.dtype) as out:
             try:
                 report = restore_frames(
-                    given, out, model, tile_px=tile_px, despike=despike, progress=progress
+                    *(given, out, model),
+                    tile_px=tile_px,
+                    despike=despike,
+                    put_back=put_back,
+                    progress=progress,
                 )
             except micrograph.FormatError:
                 raise

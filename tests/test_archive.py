@@ -382,11 +382,25 @@ def test_sources_that_cannot_be(tmp_path):
         archive.restore_archive(path, tmp_path / "c.zarr", load())
 
 
-def test_pieces_are_not_despiked(tmp_path, monkeypatch):
+@pytest.mark.parametrize("option", ["despike", "put_back"])
+def test_some_options_are_for_whole_frames(tmp_path, monkeypatch, option):
     set_limits(monkeypatch, PIECES)
     path = store(tmp_path / "a.zarr", noisy((140, 150)), (70, 75))
-    with pytest.raises(ValueError, match="leave out --despike"):
-        archive.restore_archive(path, tmp_path / "b.zarr", load(), despike=True)
+    match = f"--{option.replace('_', '-')} is for whole ones: leave it out"
+    with pytest.raises(ValueError, match=match):
+        archive.restore_archive(path, tmp_path / "b.zarr", load(), **{option: True})
+
+
+def test_whole_frames_get_back_what_they_lost(tmp_path, monkeypatch):
+    set_limits(monkeypatch, WHOLE)
+    stack = noisy((3, 64, 70)) + (np.arange(70) % 5 * 20).astype("uint16")  # too fine for a kernel
+    path = store(tmp_path / "a.zarr", stack, (1, 64, 70))
+    done = archive.restore_archive(path, tmp_path / "b.zarr", load(), put_back=True)
+    whole = restore(Micrograph(stack), load(), put_back=True)
+    assert done.report.put_back == whole.report.put_back
+    assert min(whole.report.put_back) > 0.5
+    found = zarr.open(tmp_path / "b.zarr")["0"][...]
+    np.testing.assert_allclose(found, whole.micrograph.pixels, atol=1)
 
 
 def test_a_full_disk_names_the_output(tmp_path, monkeypatch):

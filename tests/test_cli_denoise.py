@@ -99,7 +99,8 @@ def test_what_is_done_is_skipped_until_something_changes(folder, tmp_path, capsy
         assert denoise("in/*", "-o", "out") == 0
     capsys.readouterr()
     # other settings: not what was asked for, and not ours to replace
-    assert run("--despike") == (1, "0 done, 0 skipped, 4 failed")
+    for option in ("--despike", "--put-back"):
+        assert run(option) == (1, "0 done, 0 skipped, 4 failed")
     assert run(model="tem_kernel_w5_published") == (1, "0 done, 0 skipped, 4 failed")
     assert results(tmp_path / "out") == before
     # a refusal is no reason to forget what was done

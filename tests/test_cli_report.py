@@ -112,6 +112,12 @@ def test_with_despike_a_page_is_about_what_the_model_saw(plain, change):
     assert one.partition("Warnings")[2] == other.partition("Warnings")[2] != ""
 
 
+def test_what_was_put_back_is_told(plain, capsys):
+    assert denoise("in.tif", "-o", "out.tif", "--put-back") == 0
+    assert re.search(r"[\d.]+ % of what it took away put back", capsys.readouterr().out)
+    assert "the error map is that of the model alone" in text_of(plain / "out.tif.report.html")
+
+
 def test_the_same_bytes_again_and_overwrite_is_honoured(folder, capsys):
     assert denoise("in.tif", "-o", "out.tif") == 0
     before = (folder / "out.tif.report.html").read_bytes()

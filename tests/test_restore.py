@@ -202,6 +202,27 @@ def test_a_hot_pixel_is_warned_of_and_despiked():
     assert np.abs((left.micrograph.pixels - clean.micrograph.pixels)[away]).max() > 0.5
 
 
+@pytest.mark.parametrize("name", ["tem_mlp1_w5", "tem_latent1"])
+def test_structure_that_a_model_took_away_is_put_back(name):
+    """Each frame's own; that of a frame too small to tell stays away."""
+    model = make_model(name)
+    truth = 50 + 40 * np.sin(np.arange(70) * 2.1) * np.ones((64, 1))  # too fine for the model
+    stack = np.random.default_rng(0).poisson(truth, (2, *truth.shape)).astype(np.uint16)
+    stack[1] = np.random.default_rng(1).poisson(np.linspace(5, 50, 70), (64, 70))
+    plain = restore.restore(Micrograph(stack), model)
+    whole = restore.restore(Micrograph(stack), model, put_back=True)
+    assert plain.report.put_back == []
+    assert 0.5 < whole.report.put_back[0] < 1
+    first, other = ((r.micrograph.pixels[0] - truth).std() for r in (whole, plain))
+    assert first < 0.5 * other
+    assert whole.micrograph.pixels.mean() == pytest.approx(stack.mean(), abs=0.1)
+    tiled = restore.denoise(stack, model, put_back=True, tile_px=16)
+    np.testing.assert_allclose(tiled, whole.micrograph.pixels, atol=1)
+    small = restore.restore(Micrograph(stack[:, :20]), model, put_back=True)
+    np.testing.assert_array_equal(small.micrograph.pixels, restore.denoise(stack[:, :20], model))
+    assert [w.partition(": ")[0] for w in small.report.warnings] == ["frame 0", "frame 1"]
+
+
 @pytest.mark.parametrize("shape", [(5, 24, 33), (3, 80, 70), (1, 20, 20)])
 def test_a_stack_is_its_frames(shape):
     x = noisy(shape) * np.arange(1, shape[0] + 1, dtype=np.float32)[:, None, None]

@@ -23,7 +23,7 @@ from emd.data.contents import FormatError
 from emd.data.formats import ome_zarr, registry
 from emd.data.formats import signal as signal_
 from emd.data.micrograph import check_output
-from emd.restore import Report
+from emd.history import Report
 
 
 class Done(NamedTuple):
@@ -32,7 +32,7 @@ class Done(NamedTuple):
     Attributes:
       shape: as the archive holds it.
       dtype: the pixels' data type.
-      report: see `emd.restore.Report`.
+      report: see `emd.history.Report`.
       units: how many pieces of work there were.
       found: how many of them an earlier run had done.
     """
@@ -53,6 +53,7 @@ def restore_archive(
     scheduler: str | None = None,
     tile_px: int | None = None,
     despike: bool = False,
+    put_back: bool = False,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -72,6 +73,7 @@ def restore_archive(
         archives by the same names; by default this process does it all.
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first; only frames that are restored at once.
+      put_back: add what the residual still shows beyond the noise; only such frames, too.
       overwrite: replace an archive that is there.
       progress: called with the share of units done, from 0 to 1.
 
@@ -84,15 +86,14 @@ def restore_archive(
       OSError: the disk is full, or no scheduler answers.
     """
     given, output = Path(source), Path(output)
-    if output.suffix.lower() != ".zarr":
-        raise ValueError(f"{output}: an archive's restoration is one, too: name it .zarr")
-    if output.resolve() == given.resolve():
-        raise ValueError(f"{output}: is the input: give the output another name")
+    _check_names(given, output)
     part = output.resolve().with_name(output.name + ".part")
     folder.sweep(part)
     check_output(output, overwrite=overwrite)
     with _one_line(given, output), _chosen(given, signal) as (number, stored):
-        job = folder.begun(part, given, number, stored, model, tile_px, despike=despike)
+        job = folder.begun(
+            *(part, given, number, stored, model, tile_px), despike=despike, put_back=put_back
+        )
         try:
             with hired(scheduler) as (get, workers):
                 share_model(job, model, processes=scheduler is not None)
@@ -103,6 +104,13 @@ def restore_archive(
         folder.finish(job, stored, report, output)
     dtype = signal_.narrowed(stored.dtype).name
     return Done(tuple(stored.array.shape), dtype, report, units, found)
+
+
+def _check_names(given: Path, output: Path) -> None:
+    if output.suffix.lower() != ".zarr":
+        raise ValueError(f"{output}: an archive's restoration is one, too: name it .zarr")
+    if output.resolve() == given.resolve():
+        raise ValueError(f"{output}: is the input: give the output another name")
 
 
 @contextmanager
@@ -158,11 +166,12 @@ def _restore(
     done = marks.marked(job, len(parts))
     halo = restoring(model).halo
     whole = [is_whole(group, shape, job) for group in parts]
-    if job.despike and not all(whole):
-        raise ValueError(
-            f"frames of {shape[-2]}x{shape[-1]} are restored in pieces, which cannot be despiked: "
-            "leave out --despike"
-        )
+    for asked, option in ((job.despike, "--despike"), (job.put_back, "--put-back")):
+        if asked and not all(whole):
+            raise ValueError(
+                f"frames of {shape[-2]}x{shape[-1]} are restored in pieces, and {option} is for "
+                "whole ones: leave it out"
+            )
     steps = [
         1 if w else giant.steps(g, shape, job, halo) for g, w in zip(parts, whole, strict=True)
     ]

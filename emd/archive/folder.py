@@ -25,7 +25,7 @@ from emd.data.contents import Contents
 from emd.data.formats import ngff, ome_zarr
 from emd.data.formats import signal as signal_
 from emd.data.replacing import replace_folder
-from emd.restore import Report, now, with_history
+from emd.history import Report, now, with_history
 
 UNIT_PX = 2**22
 WHOLE_PX = 2**26
@@ -51,6 +51,7 @@ def begun(
     tile_px: int | None,
     *,
     despike: bool,
+    put_back: bool,
 ) -> Job:
     """A job that goes on in its folder, or begins there.
 
@@ -68,6 +69,7 @@ def begun(
         "weights": fingerprint(model.variables),
         "version": emd.__version__,
         "despike": despike,
+        "put_back": put_back,
     }
     if part.exists():
         settings = _resumed(part, identity)
@@ -92,6 +94,7 @@ def begun(
         str(identity["weights"]),
         tuple(array.shards or array.chunks),
         despike,
+        put_back,
         **settings,
     )
 
@@ -103,7 +106,7 @@ def _resumed(part: Path, identity: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{part}: is no unfinished archive of emd: move it away") from None
     for name, value in identity.items():
-        if then.get(name) != value:
+        if then.get(name, False) != value:
             shown = "" if name == "source" else f" ({then.get(name)}, not {value})"
             raise ValueError(
                 f"{part}: was begun with another {name}{shown}: go on with that, or remove the "
@@ -157,7 +160,7 @@ def report_of(job: Job, stored: ome_zarr.Stored, model: Model) -> Report:
     shape = tuple(stored.array.shape)
     is_listed = stored.frames <= LISTED_FRAMES
     length = stored.frames if is_listed else 0
-    minimum, mean, correction = ([0.0] * length for _ in range(3))
+    minimum, mean, correction, put = ([0.0] * length for _ in range(4))
     clipped = nonfinite = spikes = 0
     warnings: list[str] = []
     for k, group in enumerate(groups(shape, job)):
@@ -170,6 +173,7 @@ def report_of(job: Job, stored: ome_zarr.Stored, model: Model) -> Report:
         for at, frame in enumerate(frames if is_listed else []):
             minimum[frame], mean[frame] = found["minimum"][at], found["mean"][at]
             correction[frame] = found["mean_correction"][at]
+            put[frame] = found["put_back"][at] if job.put_back else 0.0
     if len(warnings) > _LISTED_WARNINGS:
         more = len(warnings) - _LISTED_WARNINGS
         warnings = [*warnings[:_LISTED_WARNINGS], f"and {more} more like these"]
@@ -184,6 +188,7 @@ def report_of(job: Job, stored: ome_zarr.Stored, model: Model) -> Report:
         clipped_pixels=clipped,
         nonfinite_pixels=nonfinite,
         despiked_pixels=spikes,
+        put_back=put if job.put_back else [],
         warnings=warnings,
     )
 

@@ -74,6 +74,7 @@ def restore_group(job: Job, number: int, crew: Crew) -> None:
         "clipped_pixels": counts[0],
         "nonfinite_pixels": counts[1],
         "despiked_pixels": 0,
+        "put_back": [],
         "warnings": [],
     }
     marks.mark(job, number, result)

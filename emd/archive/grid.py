@@ -27,6 +27,7 @@ class Job(NamedTuple):
       weights: the fingerprint of its weights.
       grid: sides of what is stored as one file of the archive.
       despike: replace isolated spikes first.
+      put_back: add what the residual still shows beyond the noise.
       tile_px: side of the tiles; None for what suits.
       unit_px: pixels that a unit has at least, where there are as many.
       whole_px: frames are restored at once up to this many pixels.
@@ -40,6 +41,7 @@ class Job(NamedTuple):
     weights: str
     grid: tuple[int, ...]
     despike: bool
+    put_back: bool
     tile_px: int | None
     unit_px: int
     whole_px: int

@@ -125,6 +125,11 @@ def restore_whole(job: Job, number: int) -> None:
     stack = pixels.reshape(-1, *shape[-2:])
     result = np.empty_like(stack)
     with alone_at_first(job):
-        report = restore_frames(stack, result, model, despike=job.despike, tile_px=job.tile_px)
+        report = restore_frames(
+            *(stack, result, model),
+            tile_px=job.tile_px,
+            despike=job.despike,
+            put_back=job.put_back,
+        )
     store(job, out, region, result.reshape(pixels.shape))
     marks.mark(job, number, report._asdict())

@@ -89,6 +89,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="mean over the eight flips and turns of the image, for networks: eight times as slow, "
         "and some tenths of a decibel closer to the truth",
     )
+    parser.add_argument(
+        "--put-back",
+        action="store_true",
+        help="put back what the residual shows beyond the noise that the image tells: structure "
+        "that the model took away, as most do at high dose (works on whole frames)",
+    )
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
     parser.add_argument(
         "--report",
@@ -130,6 +136,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
         arguments.scheduler,
         arguments.report,
         arguments.ensemble,
+        arguments.put_back,
     )
     restorer = restoring.Restorer(options)
     if arguments.scheduler is not None:

@@ -25,7 +25,7 @@ from emd.data import micrograph
 from emd.data.calibration import Calibration
 from emd.data.intensity import prepare
 from emd.data.replacing import replacing
-from emd.restore import now
+from emd.history import now
 
 SUFFIX = ".report.html"
 
@@ -72,6 +72,11 @@ micrographs, where the truth is known. An error that all flips and turns share, 
 it. That an image is like the simulated ones does not prove the result right. Dose and noise are
 estimates from the image alone.
 """
+_PUT_BACK = (
+    "put back",
+    "what the residual showed beyond the noise is in the result already; the error map is that of "
+    "the model alone",
+)
 
 
 class _Pair(NamedTuple):
@@ -110,6 +115,7 @@ def write(
     frame: int | None,
     tile_px: int | None,
     despike: bool,
+    put_back: bool,
     overwrite: bool,
 ) -> Path:
     """The page, which is then there, or all is as it was; of a stack it is about the first frame.
@@ -123,6 +129,7 @@ def write(
       frame: which frame of a stack was restored; None for all.
       tile_px: side of the pieces worked on at a time; None for what suits.
       despike: whether isolated spikes were replaced first.
+      put_back: whether structure in the residual was put back.
       overwrite: replace a page that is there.
 
     Raises:
@@ -132,6 +139,9 @@ def write(
     check(output, overwrite=overwrite)
     pair = _read(source, output, signal, frame, despike)
     found = findings.find(pair.before, pair.after, model, tile_px=tile_px)
+    numbers = findings.rows(found)
+    if put_back:
+        numbers.append(_PUT_BACK)
     name = f"{source.name}, restored by {model.config.name}"
     page = _PAGE.format(
         title=html.escape(name),
@@ -139,7 +149,7 @@ def write(
         cautions=_told(findings.cautions(found)),
         images=_encoded(_images(pair, name, found)),
         trust=_encoded(trust_picture.draw(pair.before, pair.after, found)),
-        numbers=_table(findings.rows(found)),
+        numbers=_table(numbers),
         how=html.escape(_HOW),
     )
     place = place_of(output)

@@ -25,7 +25,7 @@ from emd.data import micrograph
 from emd.data.formats import registry
 from emd.ensemble import ensemble
 from emd.fit import fit
-from emd.restore import Report
+from emd.history import Report
 
 _TILE_PX = 512
 
@@ -43,6 +43,7 @@ class Options(NamedTuple):
       scheduler: address of a dask scheduler, for archives; None for this machine.
       report: write a page beside each result.
       ensemble: of a network, take the mean over the eight symmetries.
+      put_back: add what the residual still shows beyond the noise.
     """
 
     model: str
@@ -54,12 +55,15 @@ class Options(NamedTuple):
     scheduler: str | None = None
     report: bool = False
     ensemble: bool = False
+    put_back: bool = False
 
     @property
     def shaping(self) -> dict[str, Any]:
         """Those that decide what comes out: not the tile, which changes no more than rounding."""
         asked = {"signal": self.signal, "frame": self.frame, "despike": self.despike}
-        return asked | {"ensemble": True} if self.ensemble else asked
+        # these two only where they are asked for: records from before there were any stay true
+        later = {"ensemble": self.ensemble, "put_back": self.put_back}
+        return asked | {name: True for name, is_asked in later.items() if is_asked}
 
 
 class Outcome(NamedTuple):
@@ -68,7 +72,7 @@ class Outcome(NamedTuple):
     Attributes:
       shape: of its pixels.
       dtype: of its pixels.
-      report: see `emd.restore.Report`.
+      report: see `emd.history.Report`.
       choice: which model, and why.
       seconds: that it took.
       note: what else there is to tell.
@@ -95,6 +99,9 @@ class Outcome(NamedTuple):
             parts.append(f"{report.nonfinite_pixels} not finite, kept")
         if report.despiked_pixels:
             parts.append(f"{report.despiked_pixels} spikes replaced")
+        if report.put_back:
+            share = 100 * sum(report.put_back) / len(report.put_back)
+            parts.append(f"{share:.1f} % of what it took away put back")
         if self.note:
             parts.append(self.note)
         return ", ".join(parts) + "".join(f"; warning: {warning}" for warning in report.warnings)
@@ -236,6 +243,7 @@ class Restorer:
                 frame=self.options.frame,
                 tile_px=self.options.tile_px,
                 despike=self.options.despike,
+                put_back=self.options.put_back,
                 overwrite=overwrite,
             )
 
@@ -271,6 +279,7 @@ class Restorer:
                 scheduler=asked.scheduler,
                 tile_px=asked.tile_px,
                 despike=asked.despike,
+                put_back=asked.put_back,
                 overwrite=overwrite,
                 progress=progress,
             )
@@ -284,6 +293,7 @@ class Restorer:
             frame=asked.frame,
             tile_px=asked.tile_px,
             despike=asked.despike,
+            put_back=asked.put_back,
             overwrite=overwrite,
             progress=progress,
         )

@@ -1,0 +1,130 @@
+"""What a model took away beyond the noise, put back: structure that only the residual still has.
+
+Owns the law of it. What a model takes away should be noise alone: white, of the variance that the
+image tells. Where the residual's spectrum has clearly more power, the model took structure with it,
+and Wiener's filter of the residual gives back the share that is structure. So no model blurs what
+the image itself shows above its noise, whatever it learnt; a residual of noise alone stays out.
+
+Source: Tukey, "Exploratory data analysis" (Addison-Wesley, 1977), for adding the smoothed residual;
+Brunet, Vrscay and Wang, "The use of residuals in image denoising" (ICIAR 2009), for testing it;
+Blackman and Tukey, "The measurement of power spectra" (Dover, 1958), for the lag window.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy import fft
+
+from emd.fit import spectral_floor
+from emd.noise import estimate
+from emd.threads import cores
+
+LEAST_PX = 32
+"""Shortest side of an image that tells a spectrum."""
+
+_TOLERANCE = 0.1  # of the noise's variance, which is not known any better
+_CERTAIN = 6.0  # standard errors: what is less is chance
+_RING_BINS = 4.0  # width of a ring of spatial frequencies
+_BLUR_BINS = 2.0  # standard deviation of the spectrum's blur: a lattice's reflections are narrow
+_PEAK = 5.0  # a bin by itself: the chance that noise has one so high is e^-5
+_DARKEST = 0.02  # of the mean variance: where an estimate falls below the black level
+
+
+class PutBack(NamedTuple):
+    """An image with structure put back.
+
+    Attributes:
+      pixels: in counts.
+      share: of the power that the model had taken away, from 0 to 1.
+      warning: why nothing could be put back, or noise may have been with it, in one line.
+    """
+
+    pixels: Float[np.ndarray, "h w"]
+    share: float
+    warning: str | None = None
+
+
+def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]) -> PutBack:
+    """What a model made of an image, and the structure that it should have left there.
+
+    As with the model, f(a x + b) = a f(x) + b for a > 0. Of an image without noise all comes back.
+    Structure that the image hides in its noise cannot, nor contrast that is white, as fine as a
+    pixel and everywhere: it is noise to `emd.noise.estimate`. Noise that is not white, as of
+    interpolated scans, passes for structure and comes back with it.
+
+    Args:
+      seen: finite counts, as the model was given them.
+      restored: the model's result, in counts.
+    """
+    if min(seen.shape) < LEAST_PX:
+        return PutBack(restored, 0.0, f"nothing is put back: a side is below {LEAST_PX} px")
+    noise = estimate(seen)
+    if noise.std is None:
+        return PutBack(restored, 0.0, f"nothing is put back: {noise.warnings[0]}")
+    mean = float(seen.mean(dtype=np.float64))
+    level = min(noise.std**2, spectral_floor(seen - mean))
+    if level == 0:
+        return PutBack(seen.astype(np.float32), 1.0)
+    slope = 0.0 if noise.gain is None or noise.offset is None else level / (mean - noise.offset)
+    std = np.sqrt(np.maximum(level + slope * (restored - mean), _DARKEST * level))
+    found = _wiener(seen, restored, std.astype(np.float32))
+    if not any("correlated" in warning for warning in noise.warnings):
+        return found
+    return found._replace(
+        warning=f"{100 * found.share:.0f} % of what the model took away is put back: its noise is "
+        "correlated, or fine structure looks so, and what of it is noise comes back too"
+    )
+
+
+def _wiener(
+    seen: Shaped[np.ndarray, "h w"],
+    restored: Float[np.ndarray, "h w"],
+    std: Float[np.ndarray, "h w"],
+) -> PutBack:
+    """An image with what Wiener's filter makes of the residual; ``std`` is the noise's."""
+    residual = ((seen - restored) / std).astype(np.float32)
+    spectrum = fft.rfft2(residual, workers=cores())
+    power = (spectrum.real**2 + spectrum.imag**2) / residual.size
+    kept = np.maximum(0, 1 - (1 + _TOLERANCE) / expected_power(power, residual.shape))
+    back = fft.irfft2(spectrum * kept, s=residual.shape, workers=cores())
+    share = float(np.vdot(back, back) / max(np.vdot(residual, residual), 1e-30))
+    return PutBack(restored + std * back, min(share, 1.0))
+
+
+def expected_power(
+    power: Float[np.ndarray, "h k"], shape: tuple[int, ...]
+) -> Float[np.ndarray, "h k"]:
+    """The power of which a residual's bins are draws: 1 where they may be those of white noise.
+
+    Told by rings of spatial frequency, then by each bin's neighbourhood, then by the bin alone.
+    """
+    down, along = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+    ring = np.rint(np.hypot(down, along) * (min(shape) / _RING_BINS)).astype(np.intp)
+    # of the other half of the plane, which mirrors this one but for its first and last columns
+    twice = np.full(power.shape, 2.0)
+    twice[:, 0] = 1
+    if shape[1] % 2 == 0:
+        twice[:, -1] = 1
+    count = np.maximum(np.bincount(ring.ravel(), twice.ravel()), 1.0)
+    mean = np.bincount(ring.ravel(), (twice * power).ravel()) / count
+    expected = _where_certain(mean, count / 2)[ring].astype(np.float32)
+    # a product with a Gaussian of the lags is a blur of the spectrum, all round
+    lag = np.exp(
+        -2 * (np.pi * _BLUR_BINS) ** 2 * (down**2 + np.fft.fftfreq(shape[1])[None] ** 2)
+    ).astype(np.float32)
+    correlation = fft.irfft2(power / expected, s=shape, workers=cores())
+    blurred = fft.rfft2(correlation * lag, workers=cores()).real
+    expected *= _where_certain(blurred, 4 * np.pi * _BLUR_BINS**2)
+    is_peak = power > expected * (math.log(shape[0] * shape[1] / 2) + _PEAK)
+    return np.where(is_peak, power, expected)
+
+
+def _where_certain(
+    mean: Float[np.ndarray, "*s"], count: Float[np.ndarray, "*#s"] | float
+) -> Float[np.ndarray, "*s"]:
+    """Mean powers of so many bins; 1 where they are not clearly above it."""
+    return np.where(mean > 1 + _TOLERANCE + _CERTAIN / np.sqrt(count), mean, 1.0)

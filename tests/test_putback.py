@@ -1,0 +1,133 @@
+"""What is put back of a residual: structure and not noise, as Wiener's filter would have it."""
+
+import numpy as np
+import pytest
+
+from emd import putback
+from emd.putback import put_back
+
+SIDE = 128
+
+
+def lattice(side=SIDE, mean=30.0, contrast=10.0):
+    rows, columns = np.mgrid[:side, :side]
+    waves = np.cos(2 * np.pi * (rows + 0.4 * columns) / 7.3) + np.cos(2 * np.pi * columns / 6.1)
+    return mean + contrast * waves
+
+
+def counted(truth, seed=0):
+    return np.random.default_rng(seed).poisson(truth).astype(np.float32)
+
+
+def flat(image):
+    return np.full(image.shape, image.mean(dtype=np.float64), np.float32)
+
+
+def mse(image, truth):
+    return float(np.mean((image.astype(np.float64) - truth) ** 2))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_alone_stays_out(seed):
+    """A ramp, since what has one brightness alone tells nothing of its noise."""
+    truth = np.linspace(5.0, 60.0, SIDE**2).reshape(SIDE, SIDE)
+    found = put_back(counted(truth, seed), truth.astype(np.float32))
+    assert found.share < 0.005
+    assert mse(found.pixels, truth) < 0.005 * truth.mean()
+    assert found.warning is None
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (97, 150)])
+def test_structure_that_was_taken_away_comes_back(shape):
+    truth = lattice(160)[: shape[0], : shape[1]]
+    seen = counted(truth)
+    found = put_back(seen, flat(seen))
+    assert 0.5 < found.share < 1
+    assert mse(found.pixels, truth) < 0.15 * min(mse(seen, truth), mse(flat(seen), truth))
+
+
+def test_what_was_left_is_as_it_was():
+    seen = counted(lattice())
+    found = put_back(seen, seen)
+    assert found.share == 0
+    np.testing.assert_array_equal(found.pixels, seen)
+
+
+def test_of_an_image_without_noise_all_comes_back():
+    seen = lattice().astype(np.float32)
+    found = put_back(seen, flat(seen))
+    assert mse(found.pixels, seen) < 1e-4 * np.var(seen)
+    constant = np.full((64, 64), 7, np.uint8)
+    np.testing.assert_array_equal(put_back(constant, constant + np.float32(1)).pixels, constant)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(3.0, 0.0), (0.02, 5.0), (40.0, -900.0)])
+def test_it_scales_and_shifts_with_the_counts(scale, offset):
+    seen = counted(lattice()).astype(np.float64)
+    restored = flat(seen)
+    plain = put_back(seen, restored).pixels
+    moved = put_back(scale * seen + offset, np.float32(scale) * restored + np.float32(offset))
+    np.testing.assert_allclose((moved.pixels - offset) / scale, plain, atol=2e-3)
+
+
+def test_it_turns_and_shifts_with_the_image():
+    seen = counted(lattice())
+    std = np.sqrt(np.full(seen.shape, 30.0, np.float32))
+    plain = putback._wiener(seen, flat(seen), std).pixels
+    for move in (lambda x: np.roll(x, (5, 17), (0, 1)), np.transpose, np.flipud, np.rot90):
+        moved = putback._wiener(np.ascontiguousarray(move(seen)), flat(seen), std).pixels
+        np.testing.assert_allclose(moved, move(plain), atol=1e-3)
+
+
+def expected_by_hand(power):
+    """Rings, then a circular Gaussian blur, then single bins; over the whole plane."""
+    height, width = power.shape
+    down, along = np.fft.fftfreq(height), np.fft.fftfreq(width)  # cycles a pixel
+    ring = np.rint(np.hypot(down[:, None], along[None]) * (min(power.shape) / 4))
+    expected = np.ones(power.shape)
+    for number in np.unique(ring):
+        bins = power[ring == number]  # each twice, but for a few
+        if bins.mean() > 1.1 + 6 / np.sqrt(bins.size / 2):
+            expected[ring == number] = bins.mean()
+    blurs = []
+    for n in (height, width):
+        apart = np.arange(n)[:, None] - np.arange(n)[None] + n * np.arange(-2, 3)[:, None, None]
+        weight = np.exp(-(apart**2) / 8.0).sum(0)
+        blurs.append(weight / weight.sum(1, keepdims=True))
+    blurred = blurs[0] @ (power / expected) @ blurs[1].T
+    certain = blurred > 1.1 + 6 / np.sqrt(16 * np.pi)
+    expected = np.where(certain, expected * blurred, expected)
+    limit = np.log(power.size / 2) + 5
+    return np.where(power > expected * limit, power, expected)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 65)])
+def test_the_expected_power_is_that_of_rings_blurs_and_single_bins(shape):
+    image = np.random.default_rng(3).normal(size=shape)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image += 0.9 * np.cos(rows * 1.9) * np.cos(columns * 0.7)  # a lattice
+    image += 2 * np.cos(2 * np.pi * columns * 20 / shape[1])  # a single bin
+    image += 3 * np.cumsum(np.random.default_rng(4).normal(size=shape), 1) / shape[1]  # a ring
+    whole = np.abs(np.fft.fft2(image)) ** 2 / image.size
+    half = shape[1] // 2 + 1
+    found = putback.expected_power(whole[:, :half], shape)
+    by_hand = expected_by_hand(whole)[:, :half]
+    assert 1 < np.unique(np.round(by_hand, 6)).size < by_hand.size
+    np.testing.assert_allclose(found, by_hand, rtol=1e-3)
+
+
+def test_correlated_noise_is_told_of():
+    seen = counted(np.full((SIDE, SIDE), 30.0))
+    blurred = (seen + np.roll(seen, 1, 0) + np.roll(seen, 1, 1) + np.roll(seen, (1, 1), (0, 1))) / 4
+    found = put_back(blurred, flat(blurred))
+    assert found.warning is not None
+    assert "correlated" in found.warning
+    assert f"{100 * found.share:.0f} %" in found.warning
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (31, 200)])
+def test_small_images_stay_as_the_model_made_them(shape):
+    seen = counted(np.full(shape, 9.0))
+    found = put_back(seen, flat(seen))
+    np.testing.assert_array_equal(found.pixels, flat(seen))
+    assert found.warning == "nothing is put back: a side is below 32 px"
