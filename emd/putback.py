@@ -20,7 +20,7 @@ from jaxtyping import Float, Shaped
 from scipy import fft
 
 from emd.fit import spectral_floor
-from emd.noise import estimate
+from emd.noise import Noise, estimate
 from emd.threads import cores
 
 LEAST_PX = 32
@@ -65,19 +65,28 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
     noise = estimate(seen)
     if noise.std is None:
         return PutBack(restored, 0.0, f"nothing is put back: {noise.warnings[0]}")
-    mean = float(seen.mean(dtype=np.float64))
-    level = min(noise.std**2, spectral_floor(seen - mean))
-    if level == 0:
+    if noise.std == 0:
         return PutBack(seen.astype(np.float32), 1.0)
-    slope = 0.0 if noise.gain is None or noise.offset is None else level / (mean - noise.offset)
-    std = np.sqrt(np.maximum(level + slope * (restored - mean), _DARKEST * level))
-    found = _wiener(seen, restored, std.astype(np.float32))
+    std = _std(noise, restored, mean := float(seen.mean(dtype=np.float64)))
+    # structure as fine as a pixel is noise to the estimate, but seldom at all frequencies
+    std *= math.sqrt(min(1.0, spectral_floor((seen - mean) / std)))
+    found = _wiener(seen, restored, std)
     if not any("correlated" in warning for warning in noise.warnings):
         return found
     return found._replace(
         warning=f"{100 * found.share:.0f} % of what the model took away is put back: its noise is "
         "correlated, or fine structure looks so, and what of it is noise comes back too"
     )
+
+
+def _std(
+    noise: Noise, restored: Float[np.ndarray, "h w"], mean: float
+) -> Float[np.ndarray, "h w"]:
+    """The noise's standard deviation, pixel by pixel: its variance grows with the counts."""
+    variance = np.full_like(restored, noise.std**2)
+    if noise.gain is not None and noise.offset is not None:
+        variance *= (restored - noise.offset) / (mean - noise.offset)
+    return np.sqrt(np.maximum(variance, _DARKEST * noise.std**2))
 
 
 def _wiener(

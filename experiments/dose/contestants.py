@@ -16,6 +16,7 @@ from emd import checkpoint, zoo
 from emd.blindspot_fit import improved
 from emd.ensemble import SUFFIX, ensemble
 from emd.fit import fit
+from emd.putback import put_back
 from emd.restore import denoise
 from experiments.benchmark import table
 from experiments.dose import rivals
@@ -26,6 +27,12 @@ Restore = Callable[[Sample], Image]
 
 RAW, TRUTH = "no denoising", "the truth itself"
 FIT, PERCEPTRON = "fit", "fit --perceptron"
+PUT_BACK = " --put-back"
+"""What is added to the name of ours where what it took away beyond the noise is put back."""
+
+_PUT_BACK_OF = ("kernel_w7", "mlp1_w7", "latent64", "_clean", "_columns")
+"""Ends of names: of each family the model that is nearest to the truth, and what learnt of it."""
+
 DEFAULTS = " (defaults)"
 """What is added to the name of a rival that is used as its library gives it."""
 
@@ -69,7 +76,8 @@ def names(root: str | None) -> list[str]:
     plain = [name for r in rivals.RIVALS for name in (r.name, r.name + DEFAULTS)]
     models = checkpoint.available(root=root)
     ensembles = [name + SUFFIX for name in models if zoo.find(name).family == "skip"]
-    return [RAW, TRUTH, *plain, FIT, PERCEPTRON, *models, *ensembles]
+    others = [name + PUT_BACK for name in (FIT, *models) if name.endswith((FIT, *_PUT_BACK_OF))]
+    return [RAW, TRUTH, *plain, FIT, PERCEPTRON, *models, *ensembles, *others]
 
 
 def everyone(root: str | None, only: str | None) -> list[Contestant]:
@@ -90,6 +98,10 @@ def named(name: str, root: str | None) -> Contestant:
         return Contestant(RAW, NONE, "", lambda _: Ready(lambda sample: sample.noisy))
     if name == TRUTH:
         return Contestant(TRUTH, LIMIT, "", lambda _: Ready(lambda sample: sample.truth))
+    if name.endswith(PUT_BACK):
+        own = named(name.removesuffix(PUT_BACK), root)
+        stamp = _digest(own.stamp, _source(put_back))
+        return own._replace(name=name, stamp=stamp, prepare=functools.partial(_putting_back, own))
     if name == FIT:
         return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))
     if name == PERCEPTRON:
@@ -151,6 +163,15 @@ def _plain(rival: rivals.Rival, _: Sequence[Sample]) -> Ready:
 
 def _learned(model: checkpoint.Model, _: Sequence[Sample]) -> Ready:
     return Ready(lambda sample: denoise(sample.noisy.astype(np.float32), model))
+
+
+def _putting_back(own: Contestant, samples: Sequence[Sample]) -> Ready:
+    restore = own.prepare(samples).restore
+
+    def whole(sample: Sample) -> Image:
+        return put_back(sample.noisy, restore(sample).astype(np.float32)).pixels
+
+    return Ready(whole)
 
 
 def _digest(*facts: object) -> str:
