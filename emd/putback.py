@@ -20,7 +20,7 @@ from jaxtyping import Float, Shaped
 from scipy import fft
 
 from emd.fit import spectral_floor
-from emd.noise import Noise, estimate
+from emd.noise import estimate
 from emd.threads import cores
 
 LEAST_PX = 32
@@ -53,8 +53,8 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
 
     As with the model, f(a x + b) = a f(x) + b for a > 0. Of an image without noise all comes back.
     Structure that the image hides in its noise cannot, nor contrast that is white, as fine as a
-    pixel and everywhere: it is noise to `emd.noise.estimate`. Noise that is not white, as of
-    interpolated scans, passes for structure and comes back with it.
+    pixel and everywhere: it is noise to `emd.noise.estimate`. Noise that is not white, as of scan
+    lines and of interpolated scans, passes for structure and comes back with it.
 
     Args:
       seen: finite counts, as the model was given them.
@@ -67,7 +67,11 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
         return PutBack(restored, 0.0, f"nothing is put back: {noise.warnings[0]}")
     if noise.std == 0:
         return PutBack(seen.astype(np.float32), 1.0)
-    std = _std(noise, restored, mean := float(seen.mean(dtype=np.float64)))
+    mean = float(seen.mean(dtype=np.float64))
+    variance = np.full_like(restored, noise.std**2)
+    if noise.gain is not None and noise.offset is not None:  # it grows with the counts
+        variance *= (restored - noise.offset) / (mean - noise.offset)
+    std = np.sqrt(np.maximum(variance, _DARKEST * noise.std**2))
     # structure as fine as a pixel is noise to the estimate, but seldom at all frequencies
     std *= math.sqrt(min(1.0, spectral_floor((seen - mean) / std)))
     found = _wiener(seen, restored, std)
@@ -77,16 +81,6 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
         warning=f"{100 * found.share:.0f} % of what the model took away is put back: its noise is "
         "correlated, or fine structure looks so, and what of it is noise comes back too"
     )
-
-
-def _std(
-    noise: Noise, restored: Float[np.ndarray, "h w"], mean: float
-) -> Float[np.ndarray, "h w"]:
-    """The noise's standard deviation, pixel by pixel: its variance grows with the counts."""
-    variance = np.full_like(restored, noise.std**2)
-    if noise.gain is not None and noise.offset is not None:
-        variance *= (restored - noise.offset) / (mean - noise.offset)
-    return np.sqrt(np.maximum(variance, _DARKEST * noise.std**2))
 
 
 def _wiener(

@@ -128,9 +128,12 @@ def test_levels_of_a_perceptron(tmp_path):
 def test_contrast_and_mean_gain():
     found = {("a", "0.75"): 0.8, ("a", "1.25"): 1.1}
     assert sections.slope(found, "a") == pytest.approx(0.6)
-    gains = {("a", "lattice", "2"): 1.0, ("a", "film", "2"): 3.0, ("a", "diffraction", "2"): -99.0,
-             ("a", "film", "20"): 50.0, ("b", "film", "2"): 70.0}  # fmt: skip
-    assert sections.mean_gain(gains, "a", "2") == 2.0
+    gains = {
+        ("a", "lattice", "2"): (1.0, 2.0), ("a", "film", "2"): (3.0, 6.0),
+        ("a", "diffraction", "2"): (-99.0, -99.0), ("a", "film", "20"): (50.0, 50.0),
+        ("b", "film", "2"): (70.0, 70.0),
+    }  # fmt: skip
+    assert sections.mean_gain(gains, "a", "2") == (2.0, 4.0)
     assert sections.mean_gain(gains, "c", "2") is None
 
 

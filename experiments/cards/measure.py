@@ -6,8 +6,7 @@ they make of a flat level, and how our kernels differ from those that the paper 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +20,12 @@ from emd import checkpoint, zoo
 from emd.data import simulate as simulators
 from emd.fit import fit
 from emd.models import pixelwise, published
+from emd.putback import put_back
 from emd.restore import denoise
 from emd.trust.reference import scenes_of
 from experiments import simulate
 from experiments.benchmark import table
+from experiments.rate_distortion.images import compiled
 
 DOSES = (2.0, 20.0, 200.0, 2000.0)
 """Mean counts a pixel of the scenes that models are scored on."""
@@ -45,7 +46,10 @@ OWN = "fit"  # in place of size and weights where each scene has a kernel fitted
 SCORED_DOMAINS = ("tem", "stem")
 
 COLUMNS = {
-    "gains": ("model", "weights", "scene", "dose", "gain_db", "worst_db", "worst_seed"),
+    "gains": (
+        "model", "weights", "scene", "dose", "gain_db", "worst_db", "worst_seed", "put_back_db",
+        "put_back_worst_db",
+    ),
     "levels": ("model", "weights", "level", "response"),
     "kernels": (
         "model", "weights", "correlation", "cosine", "own_centre", "own_next", "printed_centre",
@@ -80,13 +84,8 @@ def kinds_for(config: zoo.ModelConfig) -> list[str]:
 
 def draw(kind: str, dose: float, *, side_px: int, seed: int) -> Scene:
     """Return one scene, as a detector without readout noise counts it."""
-    made = _compiled(kind)(jax.random.key(seed), side_px=side_px, dose=dose)
+    made = compiled(simulate.KINDS[kind])(jax.random.key(seed), side_px=side_px, dose=dose)
     return Scene(np.asarray(made.counts[0]), np.asarray(made.clean[0]))
-
-
-@functools.cache
-def _compiled(kind: str) -> simulators.Kind:
-    return jax.jit(simulate.KINDS[kind], static_argnames="side_px")
 
 
 def gain_db(scene: Scene, restored: Image) -> float:
@@ -135,8 +134,8 @@ def measure_all(root: Path, *, side_px: int, seeds: int) -> Tables:
 
 def scored_models() -> list[str]:
     """Return the names of the models that are held against the truth."""
-    names = [f"{domain}_{suffix}" for domain in SCORED_DOMAINS for suffix in SUFFIXES]
-    return names + [model.name for model in zoo.SKIP_MODELS]
+    own = [model.name for model in zoo.SKIP_MODELS]
+    return [f"{domain}_{suffix}" for domain in SCORED_DOMAINS for suffix in SUFFIXES] + own
 
 
 def answering_models() -> list[str]:
@@ -171,7 +170,7 @@ def stale(tables: Tables, prints: Mapping[str, str]) -> list[str]:
 def gains(
     model: checkpoint.Model | str, scenes: dict[tuple[str, float], list[Scene]]
 ) -> list[table.Row]:
-    """Return a model's gain for each kind of scene it is for and each dose: mean and least.
+    """Return a model's gains by kind of scene and dose, also with what it took away put back.
 
     For the name of a domain, those of kernels fitted to each scene by itself.
     """
@@ -181,7 +180,9 @@ def gains(
         if kind not in own:
             continue
         models = [fit(s.noisy, name=OWN).model if isinstance(model, str) else model for s in same]
-        found = [gain_db(s, denoise(s.noisy, m)) for s, m in zip(same, models, strict=True)]
+        restored = [denoise(s.noisy, m) for s, m in zip(same, models, strict=True)]
+        whole = [put_back(s.noisy, x).pixels for s, x in zip(same, restored, strict=True)]
+        found, back = _each_gain(same, restored), _each_gain(same, whole)
         rows.append(
             {
                 **_identity(model),
@@ -190,6 +191,8 @@ def gains(
                 "gain_db": f"{np.mean(found):.2f}",
                 "worst_db": f"{min(found):.2f}",
                 "worst_seed": f"{np.argmin(found)}",
+                "put_back_db": f"{np.mean(back):.2f}",
+                "put_back_worst_db": f"{min(back):.2f}",
             }
         )
     return rows
@@ -225,11 +228,13 @@ def against_published(model: checkpoint.Model, scenes: Sequence[Scene]) -> table
         for one in (model, printed)
     ]
     own_sum, printed_sum = (float(matrix.sum()) for matrix in matrices)
-    pairs = list(_restorations(model, printed, scenes))
+    pairs = [(denoise(s.noisy, model), denoise(s.noisy, printed)) for s in scenes]
+    ours, theirs = zip(*pairs, strict=True)
     # applied to a micrograph above its minimum, a kernel of sum s scales what one of sum 1 gives
+    noisy = [scene.noisy for scene in scenes]
     scaled = [
-        (own, (other - low) / printed_sum + low)
-        for (own, other), low in zip(pairs, (s.noisy.min() for s in scenes), strict=True)
+        (own, (other - image.min()) / printed_sum + image.min())
+        for (own, other), image in zip(pairs, noisy, strict=True)
     ]
     values = {
         "correlation": _cosine(*(matrix - matrix.mean() for matrix in matrices)),
@@ -238,15 +243,13 @@ def against_published(model: checkpoint.Model, scenes: Sequence[Scene]) -> table
         **_middle("printed", matrices[1]),
         "own_sum": own_sum,
         "printed_sum": printed_sum,
-        "change_percent": _rms_percent(
-            scenes, [(own, s.noisy) for (own, _), s in zip(pairs, scenes, strict=True)]
-        ),
+        "change_percent": _rms_percent(scenes, list(zip(ours, noisy, strict=True))),
         "rms_percent": _rms_percent(scenes, pairs),
         "psnr_db": _psnr_db(scenes, pairs),
         "rms_sum1_percent": _rms_percent(scenes, scaled),
         "psnr_sum1_db": _psnr_db(scenes, scaled),
-        "own_gain_db": _mean_gain(scenes, [own for own, _ in pairs]),
-        "printed_gain_db": _mean_gain(scenes, [other for _, other in pairs]),
+        "own_gain_db": np.mean(_each_gain(scenes, ours)),
+        "printed_gain_db": np.mean(_each_gain(scenes, theirs)),
     }
     return {**_identity(model), **{name: f"{value:.4f}" for name, value in values.items()}}
 
@@ -262,13 +265,6 @@ def _middle(name: str, matrix: Image) -> dict[str, float]:
         f"{name}_centre": float(matrix[half, half]),
         f"{name}_next": float(matrix[half, half + 1]),
     }
-
-
-def _restorations(
-    model: checkpoint.Model, printed: checkpoint.Model, scenes: Sequence[Scene]
-) -> Iterator[tuple[Image, Image]]:
-    for scene in scenes:
-        yield denoise(scene.noisy, model), denoise(scene.noisy, printed)
 
 
 def _rms_percent(scenes: Sequence[Scene], pairs: Sequence[tuple[Image, Image]]) -> float:
@@ -289,8 +285,8 @@ def _psnr_db(scenes: Sequence[Scene], pairs: Sequence[tuple[Image, Image]]) -> f
     return float(np.mean(decibels))
 
 
-def _mean_gain(scenes: Sequence[Scene], images: Sequence[Image]) -> float:
-    return float(np.mean([gain_db(*both) for both in zip(scenes, images, strict=True)]))
+def _each_gain(scenes: Sequence[Scene], images: Sequence[Image]) -> list[float]:
+    return [gain_db(*both) for both in zip(scenes, images, strict=True)]
 
 
 def _identity(model: checkpoint.Model | str) -> table.Row:

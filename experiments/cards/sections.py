@@ -37,7 +37,11 @@ _GAINS = """\
 By how much a restoration is closer to the truth than its input, in dB of squared error: 3 dB
 halve it. **Negative: further from the truth than the noisy micrograph.** Simulated scenes with
 Poisson noise at so many mean counts a pixel, mean of several of each kind. `tem_fit` and
-`stem_fit` are no models of ours: there `emd fit` makes a kernel of each scene, from that alone."""
+`stem_fit` are no models of ours: there `emd fit` makes a kernel of each scene, from that alone.
+In brackets with `--put-back`, which puts back what the residual shows beyond the noise."""
+
+Gains = dict[tuple[str, str, str], tuple[float, float]]
+"""By model, scene and dose: of the model's result, and of that with structure put back [dB]."""
 
 _LEVELS = """\
 *Contrast* is how much of a small difference in level about the mean a model passes on; the other
@@ -68,7 +72,7 @@ def data(listed: Sequence[Entry]) -> str:
 def gain_tables(rows: Rows, suffixes: Sequence[str], shown: str) -> str:
     """Return the gains of one model a domain by scene, then the mean over scenes of all sizes."""
     doses = [f"{dose:g}" for dose in measure.DOSES]
-    gains = {(r["model"], r["scene"], r["dose"]): float(r["gain_db"]) for r in rows}
+    gains = read_gains(rows)
     if not any(model.partition("_")[2] in suffixes for model, _, _ in gains):
         return "None of the models that are scored is trained yet."
     by_scene = [
@@ -93,21 +97,33 @@ def gain_tables(rows: Rows, suffixes: Sequence[str], shown: str) -> str:
     )
 
 
-def mean_gain(gains: dict[tuple[str, str, str], float], model: str, dose: str) -> float | None:
+def read_gains(rows: Rows) -> Gains:
+    """Return the gains of a table."""
+    return {
+        (r["model"], r["scene"], r["dose"]): (float(r["gain_db"]), float(r["put_back_db"]))
+        for r in rows
+    }
+
+
+def mean_gain(gains: Gains, model: str, dose: str) -> tuple[float, float] | None:
     """Return a model's mean gain over the scenes but diffraction; None where it was not scored."""
     found = [
         one
         for (name, scene, counts), one in gains.items()
         if (name, counts) == (model, dose) and scene != SPECIAL
     ]
-    return statistics.mean(found) if found else None
+    if not found:
+        return None
+    plain, back = (statistics.mean(each) for each in zip(*found, strict=True))
+    return plain, back
 
 
-def gain(value: float | None) -> str:
-    """Return a gain as a cell, in bold where it is a loss."""
-    if value is None:
+def gain(found: tuple[float, float] | None) -> str:
+    """Return a gain as a cell, in bold where it is a loss, and in brackets with the put back."""
+    if found is None:
         return NONE
-    return f"**{value:+.1f}**" if value < 0 else f"{value:+.1f}"
+    plain, back = (f"**{one:+.1f}**" if one < 0 else f"{one:+.1f}" for one in found)
+    return f"{plain} ({back})"
 
 
 def levels(rows: Rows, listed: Sequence[Entry]) -> str:

@@ -9,7 +9,8 @@ _GAINS = """\
 By how much a restoration is closer to the truth than its input, in dB of squared error: 3 dB
 halve it. **Negative: further from the truth than the noisy micrograph.** Simulated scenes with
 Poisson noise at so many mean counts a pixel, mean of several of each kind
-([all numbers](../results/cards/gains.csv))."""
+([all numbers](../results/cards/gains.csv)). In brackets with `--put-back`, which puts back what the
+residual shows beyond the noise."""
 
 _SCHEDULE = """\
 The last run of each. *Full* is the length that its schedule was meant to have; *before*, the runs
@@ -66,6 +67,8 @@ wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
 - **Faint columns beside bright ones** can vanish: [dose.md](../results/dose.md) counts those found,
   beside those found without denoising.
 - **They never say that they do not know**: the error map of `--report` does, in part.
+- **At high doses they blur what the image shows plainly**, where they have not learnt of it:
+  `--put-back` then.
 
 {sections.failures(pictures, "skips", "`skip48_clean`")}
 
@@ -85,9 +88,7 @@ wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
 
 def _gains(listed: list[Entry], tables: measure.Tables) -> str:
     doses = [f"{dose:g}" for dose in measure.DOSES]
-    found = {
-        (row["model"], row["scene"], row["dose"]): float(row["gain_db"]) for row in tables["gains"]
-    }
+    found = sections.read_gains(tables["gains"])
     rows = [
         (f"`{entry.config.name}`", kind, *(sections.gain(found.get((entry.config.name, kind, dose)))
                                            for dose in doses))

@@ -8,10 +8,12 @@ INTRODUCTION = f"""\
 Every score but those of repeated frames is against the expected counts, which simulation knows,
 and crops of many counts nearly do. Rivals are tuned: their parameter is that of highest PSNR on
 other fields, two of the same lattice and dose, inside the generalised Anscombe transform with its
-exact unbiased inverse; the Gaussian, which is linear, works on the counts. Ours know no dose, and
-no lattice but for `..._columns`, which learnt of nothing but lattices: of many kinds, three in five
-of them near these. Each table shows of our models the best of each family by mean PSNR.
-`{contestants.FIT}` is `emd denoise --model fit`: a kernel fitted to each image."""
+exact unbiased inverse; the Gaussian, which is linear, works on the counts. Ours know no dose. Of
+what STEM's `..._clean` learnt, about a third are lattices of all kinds; `..._columns` learnt of
+lattices alone since it left `..._clean`, three in five of them near these, the others as far from
+them as any table here goes. Each table shows of our models the best of each family by mean PSNR.
+`{contestants.FIT}` is `emd denoise --model fit`: a kernel fitted to each image;
+`{contestants.PUT_BACK.strip()}` puts back what the residual shows beyond the noise."""
 
 PUBLISHED = """\
 *Dose*: counts at the peak of a lone bright column. The U-Net's figures are cited from the
@@ -47,8 +49,9 @@ Bregman's weight 0.1 as Ede has them; BM3D with an estimated noise)."""
 EDE = """\
 Poisson noise at 25 to 100 counts at the brightest pixel. *His way*: rivals as their libraries
 give them, PSNR over [0, 1], SSIM over the range of the image restored. *Fair*: rivals tuned
-inside the transform, on other exposures of three of the crops; PSNR [dB] and SSIM over the range
-of the truth."""
+inside the transform, on other exposures of three of the crops (TEM has two); PSNR [dB] and SSIM
+over the range of the truth. TEM's real crops are two nearly equal LACBED diffraction patterns: no
+TEM image at hand has counts high enough for a truth."""
 
 REPEATED = """\
 If frames of one place differ by their noise alone, the error of one that is restored is known from
