@@ -31,6 +31,7 @@ _CERTAIN = 6.0  # standard errors: what is less is chance
 _RING_BINS = 4.0  # width of a ring of spatial frequencies
 _BLUR_BINS = 2.0  # standard deviation of the spectrum's blur: a lattice's reflections are narrow
 _PEAK = 5.0  # a bin by itself: the chance that noise has one so high is e^-5
+_LEAST = 1e-6  # of the estimated variance: an image without any at some frequency is all structure
 _DARKEST = 0.02  # of the mean variance: where an estimate falls below the black level
 
 
@@ -72,8 +73,9 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
     if noise.gain is not None and noise.offset is not None:  # it grows with the counts
         variance *= (restored - noise.offset) / (mean - noise.offset)
     std = np.sqrt(np.maximum(variance, _DARKEST * noise.std**2))
-    # structure as fine as a pixel is noise to the estimate, but seldom at all frequencies
-    std *= math.sqrt(min(1.0, spectral_floor((seen - mean) / std)))
+    # how noise grows is the estimate's; how much there is tell the frequencies that have the least,
+    # since fine structure, which the estimate takes for noise, is seldom at all of them
+    std *= math.sqrt(max(spectral_floor((seen - mean) / std), _LEAST))
     found = _wiener(seen, restored, std)
     if not any("correlated" in warning for warning in noise.warnings):
         return found
