@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -124,7 +125,10 @@ def named(name: str, root: str | None) -> Contestant:
 
 
 def _source(function: Callable[..., object]) -> str:
-    return inspect.getsource(sys.modules[function.__module__])
+    """What the file of a function does, without what it says of that."""
+    text = inspect.getsource(sys.modules[function.__module__])
+    text = re.sub(r'""".*?"""', "", text, flags=re.DOTALL)
+    return re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
 
 
 def suits(contestant: Contestant, domain: str) -> bool:
