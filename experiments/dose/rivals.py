@@ -167,7 +167,6 @@ def _bm3d_plain(image: Image) -> Image:
     return peers.library("bm3d").bm3d(image, float(_restoration().estimate_sigma(image)))
 
 
-_WIDTHS = (0.5, 0.7, 1.0, 1.5, 2.0)
 RIVALS: tuple[Rival, ...] = (
     Rival(
         "Gaussian", "sigma [px]", _steps(0.4, 5.0, 24), _gaussian,
@@ -179,7 +178,7 @@ RIVALS: tuple[Rival, ...] = (
     ),
     Rival(
         "bilateral", "sigma of intensity, sigma [px]",
-        tuple(itertools.product((2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0), _WIDTHS)),
+        tuple(itertools.product((2.0, 3.0, 4.0, 6.0, 9.0, 14.0), (0.5, 0.7, 1.0, 1.5, 2.0))),
         _bilateral, lambda x: _cv2().bilateralFilter(x.astype(np.float32), 9, 75, 75),
     ),
     Rival(
@@ -203,8 +202,7 @@ RIVALS: tuple[Rival, ...] = (
         "NLM", "h", _steps(0.4, 4.0, 14), _nlm, lambda x: _restoration().denoise_nl_means(x),
     ),
     Rival(
-        "BM3D", "sigma of the noise",
-        ((0.6,), (0.7,), (0.85,), (1.0,), (1.2,), (1.5,), (1.9,), (2.5,), (3.3,)),
+        "BM3D", "sigma of the noise", ((0.85,), (1.0,), (1.2,), (1.5,), (1.9,), (2.5,)),
         _bm3d, _bm3d_plain,
     ),
 )  # fmt: skip
