@@ -28,6 +28,7 @@ LEAST_PX = 32
 
 _TOLERANCE = 0.1  # of the noise's variance, which is not known any better
 _CERTAIN = 6.0  # standard errors: what is less is chance
+_FINE = 0.1  # cycles a pixel; below it an image has most of its structure
 _RING_BINS = 4.0  # width of a ring of spatial frequencies
 _BLUR_BINS = 2.0  # standard deviation of the spectrum's blur: a lattice's reflections are narrow
 _PEAK = 5.0  # a bin by itself: the chance that noise has one so high is e^-5
@@ -54,8 +55,9 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
 
     As with the model, f(a x + b) = a f(x) + b for a > 0. Of an image without noise all comes back.
     Structure that the image hides in its noise cannot, nor contrast that is white, as fine as a
-    pixel and everywhere: it is noise to `emd.noise.estimate`. Noise that is not white, as of scan
-    lines and of interpolated scans, passes for structure and comes back with it.
+    pixel and everywhere: it is noise to `emd.noise.estimate`. What differs from row to row, as the
+    noise and the jitter of scans, stays out; other noise that is not white, as of interpolated
+    images, passes for structure and comes back with it.
 
     Args:
       seen: finite counts, as the model was given them.
@@ -94,10 +96,30 @@ def _wiener(
     residual = ((seen - restored) / std).astype(np.float32)
     spectrum = fft.rfft2(residual, workers=cores())
     power = (spectrum.real**2 + spectrum.imag**2) / residual.size
+    power /= row_noise(power, residual.shape)
     kept = np.maximum(0, 1 - (1 + _TOLERANCE) / expected_power(power, residual.shape))
     back = fft.irfft2(spectrum * kept, s=residual.shape, workers=cores())
     share = float(np.vdot(back, back) / max(np.vdot(residual, residual), 1e-30))
     return PutBack(restored + std * back, min(share, 1.0))
+
+
+def row_noise(power: Float[np.ndarray, "h k"], shape: tuple[int, ...]) -> Float[np.ndarray, " k"]:
+    """The power of noise by frequency along rows: 1, or more where rows have noise of their own.
+
+    That of scans is no more alike from row to row than white noise is: it has the same power at all
+    frequencies down the image. Their median tells of it, where it is clearly above the one for the
+    same frequency down the image, which structure without a direction would raise as much.
+    """
+    down, along = np.abs(np.fft.fftfreq(shape[0])), np.fft.rfftfreq(shape[1])
+    half = slice(0, shape[0] // 2 + 1)
+    is_fine_down, is_fine_along = down > _FINE, along > _FINE
+    rows = np.median(power[is_fine_down], 0)
+    mirrored = np.roll(power[::-1], 1, 0)
+    columns = np.median(np.concatenate([power, mirrored], 1)[half, np.tile(is_fine_along, 2)], 1)
+    # an exponential's median is log 2 of its mean, and has a standard error of 1 / sqrt(count)
+    other = np.maximum(1, np.interp(along, down[half], columns) / math.log(2))
+    count = np.count_nonzero(is_fine_down) * math.log(2) ** 2
+    return _where_certain(rows / math.log(2) / other, count).astype(np.float32)
 
 
 def expected_power(
