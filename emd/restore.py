@@ -23,9 +23,12 @@ from emd.data.normalise import Scale, denormalise, normalise
 from emd.data.pixels import bands
 from emd.data.suspicions import told
 from emd.history import Report, now, with_history
+from emd.memory import free_bytes
 from emd.models.autoencoder import STRIDE, Autoencoder
 from emd.putback import PutBack
 from emd.tiling import Tile, gather, paste, stream
+
+_PUT_BACK_BYTES = 60  # a pixel
 
 
 class Restored(NamedTuple):
@@ -106,9 +109,10 @@ def restore(
         than rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
       put_back: add what the residual still shows beyond the noise, see `emd.putback`. Works on
-        whole frames, and takes about 40 bytes a pixel of one.
+        whole frames, and takes about 60 bytes a pixel of one.
 
     Raises:
+      MemoryError: there is too little of it to put back.
       ValueError: `tile_px` below 1; counts so far apart that their sum overflows; a model whose
         result is not finite.
 
@@ -185,6 +189,12 @@ def restore_frames(
 
 def _put_back(frame: Frame, raw: Float[np.ndarray, "h w"]) -> PutBack:
     """What was put back into a model's normalised result, in place."""
+    needed, free = _PUT_BACK_BYTES * raw.size, free_bytes()
+    if needed > free:
+        sizes = (f"{size / 2**30:.1f}" for size in (needed, free))
+        raise MemoryError(
+            "putting back takes {} GiB a frame, {} are free: leave it out".format(*sizes)
+        )
     found = putback.put_back(normalise(frame.pixels, frame.scale), raw)
     raw[...] = found.pixels
     return found

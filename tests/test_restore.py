@@ -223,6 +223,14 @@ def test_structure_that_a_model_took_away_is_put_back(name):
     assert [w.partition(": ")[0] for w in small.report.warnings] == ["frame 0", "frame 1"]
 
 
+def test_too_little_memory_to_put_back_is_told(monkeypatch):
+    monkeypatch.setattr(restore, "free_bytes", lambda: 2**10)
+    model = make_model("tem_mlp1_w5")
+    with pytest.raises(MemoryError, match=r"GiB a frame, 0\.0 are free: leave it out"):
+        restore.denoise(noisy((64, 65)), model, put_back=True)
+    restore.denoise(noisy((64, 65)), model)
+
+
 @pytest.mark.parametrize("shape", [(5, 24, 33), (3, 80, 70), (1, 20, 20)])
 def test_a_stack_is_its_frames(shape):
     x = noisy(shape) * np.arange(1, shape[0] + 1, dtype=np.float32)[:, None, None]
