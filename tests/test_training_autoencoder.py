@@ -184,10 +184,12 @@ def test_a_run_goes_through_every_batch(straight):
 def test_stopped_and_gone_on_with_equals_straight_through(
     trainer, store, straight, tmp_path, stop_after
 ):
-    """Bit for bit, losses and state, wherever it stopped."""
+    """Bit for bit, losses and state, wherever it stopped; nothing is compiled again."""
     first, stopped = run(trainer, store, tmp_path, stop_after=stop_after)
     assert int(stopped.step) == stop_after
+    compiled = training.run._cache_size()
     second, state = run(trainer, store, tmp_path)
+    assert training.run._cache_size() == compiled
     assert first + second == straight[0]
     jax.tree.map(np.testing.assert_array_equal, state, straight[1])
 

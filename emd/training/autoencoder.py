@@ -61,13 +61,19 @@ def init_state(
     key: Key[Array, ""], module: nn.Module, optimiser: optax.GradientTransformation
 ) -> TrainState:
     """Return the state before the first batch; no batch statistics where a module has none."""
-    variables = jax.jit(module.init)(key, jnp.zeros((1, 16, 16)))
+    variables = _init(module, key)
     opt_state = optimiser.init(variables["params"])
     # two buffers, since the state is donated to the step, and of no weak type, or it would be
     # compiled again for a state that comes from disk
     step, reloads = (jnp.zeros((), jnp.int32) for _ in range(2))
     stats = variables.get("batch_stats", {})
     return TrainState(variables["params"], stats, opt_state, step, reloads)
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _init(module: nn.Module, key: Key[Array, ""]) -> Any:
+    """Return a module's variables; modules that are equal share the program."""
+    return module.init(key, jnp.zeros((1, 16, 16)))
 
 
 def batch_key(seed: int, step: Int[Array, ""], reloads: Int[Array, ""] | int = 0) -> Key[Array, ""]:
@@ -182,8 +188,8 @@ def fit(
     initial = jax.tree.map(np.asarray, state)  # survives donation
     sharding = state.step.sharding
     found = devices.from_first(lambda: checkpoint.restore_state(folder, initial))
-    if found:
-        state = devices.put(found[0], sharding)
+    # the initial one, too: a state that is committed to no device has a program of its own
+    state = devices.put(found[0] if found else initial, sharding)
     reloads = int(state.reloads)
     yield state, np.zeros(0, np.float32), int(state.step) + 1
     pace = 1
