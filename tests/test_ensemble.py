@@ -18,12 +18,16 @@ from emd.restorer import Restorer
 @pytest.fixture(scope="module")
 def plain():
     module = Skip(3)
-    variables = module.init(jax.random.key(0), jnp.ones((1, 16, 16)))
-    stirred = jax.tree.map(
-        lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
-        variables,
-    )
-    return checkpoint.Model(zoo.find("stem_skip48_clean"), module, stirred, {})
+
+    @jax.jit
+    def stirred(key):
+        return jax.tree.map(
+            lambda leaf: leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+            module.init(key, jnp.ones((1, 16, 16))),
+        )
+
+    variables = stirred(jax.random.key(0))
+    return checkpoint.Model(zoo.find("stem_skip48_clean"), module, variables, {})
 
 
 def counts(shape):
@@ -33,14 +37,14 @@ def counts(shape):
 def test_is_the_mean_of_all_flips_and_turns(plain):
     x = counts((1, 48, 48)) / 9
     both = ensemble(plain)
-    found = both.module.apply(both.variables, jnp.asarray(x))[0]
-    wanted = []
+    found = jax.jit(both.module.apply)(both.variables, jnp.asarray(x))[0]
+    apply, wanted = jax.jit(plain.module.apply), []
     for swap in (False, True):
         for rows in (1, -1):
             for columns in (1, -1):
                 image = x[0].T if swap else x[0]
                 seen = jnp.asarray(np.ascontiguousarray(image[::rows, ::columns]))
-                made = np.asarray(plain.module.apply(plain.variables, seen[None])[0])
+                made = np.asarray(apply(plain.variables, seen[None])[0])
                 made = made[::rows, ::columns]
                 wanted.append(made.T if swap else made)
     np.testing.assert_allclose(found, np.mean(wanted, 0), atol=1e-5)

@@ -18,13 +18,16 @@ SIDE = 48
 def model():
     """A narrow one with weights that all matter: the last layer starts at 0."""
     module = Skip(4)
-    variables = module.init(jax.random.key(0), jnp.ones((1, 16, 16)))
     config = zoo.find("stem_skip48_clean")
 
     def stir(leaf):
         return leaf + 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape)
 
-    return checkpoint.Model(config, module, jax.tree.map(stir, variables), {})
+    @jax.jit
+    def stirred(key):
+        return jax.tree.map(stir, module.init(key, jnp.ones((1, 16, 16))))
+
+    return checkpoint.Model(config, module, stirred(jax.random.key(0)), {})
 
 
 def counts(shape, seed=0):
@@ -33,8 +36,8 @@ def counts(shape, seed=0):
 
 def test_is_the_identity_before_training():
     module, x = Skip(4), jnp.asarray(counts((2, SIDE, SIDE)))
-    variables = module.init(jax.random.key(0), x)
-    np.testing.assert_array_equal(module.apply(variables, x), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
+    np.testing.assert_array_equal(jax.jit(module.apply)(variables, x), x)
 
 
 def test_maps_and_pixels_are_each_other_s_inverse():
@@ -47,24 +50,22 @@ def test_maps_and_pixels_are_each_other_s_inverse():
 
 def test_is_homogeneous_about_the_mean(model):
     x = jnp.asarray(counts((1, SIDE, SIDE))) / 9
-    once = model.module.apply(model.variables, x)
-    thrice = model.module.apply(model.variables, 3 * (x - 1) + 1)
+    apply = jax.jit(model.module.apply)
+    once = apply(model.variables, x)
+    thrice = apply(model.variables, 3 * (x - 1) + 1)
     np.testing.assert_allclose(thrice - 1, 3 * (once - 1), atol=1e-4)
 
 
 def test_depends_on_no_pixel_beyond_its_reach():
     module = Skip(2)
-    variables = module.init(jax.random.key(0), jnp.ones((1, 16, 16)))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.ones((1, 16, 16)))
     # positive weights and inputs: nothing cancels, no ReLU cuts off
     positive = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.1, variables)
     side = 2 * 144 + 16
+    slopes = jax.jit(jax.grad(lambda x, row: module.apply(positive, x)[0, row, 150]))
     reaches = []
     for row in range(144, 160):
-
-        def pixel(x, row=row):
-            return module.apply(positive, x)[0, row, 150]
-
-        slope = np.asarray(jax.grad(pixel)(jnp.full((1, side, side), 2.0)))[0]
+        slope = np.asarray(slopes(jnp.full((1, side, side), 2.0), row))[0]
         rows = np.flatnonzero(np.abs(slope).max(1))
         reaches += [row - rows.min(), rows.max() - row]
     assert max(reaches) == skip.REACH_PX
@@ -95,7 +96,8 @@ def test_borders_are_those_that_it_learnt(model, shape, tile_px):
     image = counts(shape).astype(np.float64)
     low, mean = image.min(), image.mean() - image.min()
     filled = np.pad((image - low) / mean, [(0, -side % 16) for side in shape], "symmetric")
-    y = np.asarray(model.module.apply(model.variables, jnp.asarray(filled, jnp.float32)[None]))[0]
+    y = jax.jit(model.module.apply)(model.variables, jnp.asarray(filled, jnp.float32)[None])
+    y = np.asarray(y)[0]
     due = low + mean * y[: shape[0], : shape[1]].astype(np.float64)
     due += image.mean() - due.mean()
     np.testing.assert_allclose(denoise(image, model, tile_px=tile_px), due, atol=1e-3)
