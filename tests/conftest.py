@@ -1,6 +1,8 @@
 """Settings and fixtures of every test: CPU, quick compilation, strict ranks, real data."""
 
+import importlib
 import importlib.metadata
+import inspect
 import os
 import pathlib
 import tempfile
@@ -16,6 +18,8 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
 import jax
 import pytest
 
+_INNERMOST = ("bands", "contexts", "grid", "lattice", "lattice_fit", "rans", "tables", "varints")
+_INNERMOST_CHECKED = ("container", "lapped", "latents", "lattice", "rans", "tables")
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tifffile")
 
 
@@ -59,6 +63,27 @@ def optimised() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The codec's innermost functions without checks at run time, which take most of their time.
+
+    Not in the tests of these functions themselves. jaxtyping reads the mark at each call.
+    """
+    if request.path.stem in {f"test_codec_{name}" for name in _INNERMOST_CHECKED}:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _INNERMOST:
+            module = importlib.import_module(f"emd.codec.{name}")
+            owners = [module, *(c for _, c in inspect.getmembers(module, inspect.isclass))]
+            for owner in owners:
+                for member in vars(owner).values():
+                    function = member.fget if isinstance(member, property) else member
+                    if getattr(function, "__module__", "") == module.__name__:
+                        patch.setattr(function, "__no_type_check__", True, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
