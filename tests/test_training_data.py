@@ -190,9 +190,10 @@ def test_what_needs_no_truths_is_refused():
 
 
 def test_atom_columns_come_alone_and_from_stem(monkeypatch):
-    monkeypatch.setattr(training_data, "SIMULATED_SIDE_PX", 160)
+    monkeypatch.setattr(training_data, "SIMULATED_SIDE_PX", 64)
+    monkeypatch.setattr(crops, "SIDE_PX", 64)
     data = training_data.prepare_truths("stem", "/nowhere", 0.3, 12, "columns")
-    drawn = truths.lattices(jax.random.key(training_data.SIMULATION_SEED), count=12, side_px=160)
+    drawn = truths.lattices(jax.random.key(training_data.SIMULATION_SEED), count=12, side_px=64)
     assert data.facts["data_hash"] == training_data.fingerprint(crops.split(drawn)[0])
     assert data.facts["real_sources"] == "none"
     assert data.facts["simulated_share"] == "1"
