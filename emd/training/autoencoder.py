@@ -61,7 +61,7 @@ def init_state(
     key: Key[Array, ""], module: nn.Module, optimiser: optax.GradientTransformation
 ) -> TrainState:
     """Return the state before the first batch; no batch statistics where a module has none."""
-    variables = _init(module, key)
+    variables = _init(key, module)
     opt_state = optimiser.init(variables["params"])
     # two buffers, since the state is donated to the step, and of no weak type, or it would be
     # compiled again for a state that comes from disk
@@ -71,7 +71,7 @@ def init_state(
 
 
 @functools.partial(jax.jit, static_argnames="module")
-def _init(module: nn.Module, key: Key[Array, ""]) -> Any:
+def _init(key: Key[Array, ""], module: nn.Module) -> Any:
     """Return a module's variables; modules that are equal share the program."""
     return module.init(key, jnp.zeros((1, 16, 16)))
 
