@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+from typing import NamedTuple
 
 import pytest
 
@@ -86,19 +87,25 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {
-    module_name(path): path
-    for package in ("emd", "experiments")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
+class Source(NamedTuple):
+    """A module: its name, its path as messages show it, its text and its syntax tree."""
+
+    module: str
+    path: str
+    text: str
+    tree: ast.Module
 
 
-@pytest.fixture(params=SOURCES, scope="module")
-def source(request):
-    """A module's name and syntax tree, the path as messages show it, and its text."""
-    path = SOURCES[request.param]
-    text = path.read_text(encoding="utf-8")
-    return request.param, ast.parse(text), str(path.relative_to(ROOT)), text
+@pytest.fixture(scope="module")
+def sources():
+    found = []
+    for package in ("emd", "experiments"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            shown = str(path.relative_to(ROOT))
+            found.append(Source(module_name(path), shown, text, ast.parse(text)))
+    assert len(found) > 200
+    return found
 
 
 def imports(tree):
@@ -164,65 +171,77 @@ def flag_faults(tree):
                 yield node.lineno, f"{name} runs at import: call it under __main__"
 
 
-def check(path, faults):
-    lines = [f"{path}:{line}: {fault}" for line, fault in faults]
-    if lines:
-        pytest.fail("\n" + "\n".join(lines), pytrace=False)
-
-
-def test_every_module_has_its_place(source):
-    module, _, path, _ = source
-    if place(module) is None:
-        check(path, [(1, f"{module} has no place in ORDER of tests/test_layout.py: give it one")])
-
-
-def test_imports_go_one_way(source):
-    module, tree, path, _ = source
-    check(path, order_faults(module, tree))
-
-
-def test_names_say_something(source):
-    module, _, path, _ = source
-    wrong = FORBIDDEN_NAMES.intersection(part.strip("_") for part in module.split("."))
-    check(path, [(1, f"{name} says nothing about what the module owns") for name in wrong])
-
-
-def test_files_and_functions_are_short(source):
-    _, tree, path, text = source
+def size_faults(tree, text):
     count = len(text.splitlines())
-    faults = [(count, f"{count} lines: at most {MAX_FILE_LINES}")] if count > MAX_FILE_LINES else []
+    if count > MAX_FILE_LINES:
+        yield count, f"{count} lines: at most {MAX_FILE_LINES}"
     for node in functions(tree):
         size = node.end_lineno - node.lineno + 1
         if size > MAX_FUNCTION_LINES:
-            faults.append((node.lineno, f"{node.name}: {size} lines: at most {MAX_FUNCTION_LINES}"))
-    check(path, faults)
+            yield node.lineno, f"{node.name}: {size} lines: at most {MAX_FUNCTION_LINES}"
 
 
-def test_key_comes_first(source):
-    _, tree, path, _ = source
-    check(path, key_faults(tree))
-
-
-def test_no_assert(source):
-    _, tree, path, _ = source
-    asserts = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    check(path, [(line, "assert: raise an error that says the remedy") for line in asserts])
-
-
-def test_no_flags_at_import(source):
-    _, tree, path, _ = source
-    check(path, flag_faults(tree))
-
-
-def test_everything_public_is_documented(source):
-    _, tree, path, _ = source
-    faults = [] if ast.get_docstring(tree) else [(1, "module without a docstring")]
+def documentation_faults(tree):
+    if not ast.get_docstring(tree):
+        yield 1, "module without a docstring"
     for node in public(tree):
         # An overload is documented where it is implemented.
         overload = any(ast.unparse(d).endswith("overload") for d in node.decorator_list)
         if not overload and not ast.get_docstring(node):
-            faults.append((node.lineno, f"{node.name} without a docstring"))
-    check(path, faults)
+            yield node.lineno, f"{node.name} without a docstring"
+
+
+def check(sources, faults):
+    """Fail with every line that ``faults`` finds in any source."""
+    lines = [f"{s.path}:{line}: {fault}" for s in sources for line, fault in faults(s)]
+    if lines:
+        pytest.fail("\n" + "\n".join(lines), pytrace=False)
+
+
+def test_every_module_has_its_place(sources):
+    placeless = "has no place in ORDER of tests/test_layout.py: give it one"
+    check(sources, lambda s: [] if place(s.module) else [(1, f"{s.module} {placeless}")])
+
+
+def test_imports_go_one_way(sources):
+    check(sources, lambda s: order_faults(s.module, s.tree))
+
+
+def test_names_say_something(sources):
+    check(
+        sources,
+        lambda s: [
+            (1, f"{name} says nothing about what the module owns")
+            for name in FORBIDDEN_NAMES.intersection(p.strip("_") for p in s.module.split("."))
+        ],
+    )
+
+
+def test_files_and_functions_are_short(sources):
+    check(sources, lambda s: size_faults(s.tree, s.text))
+
+
+def test_key_comes_first(sources):
+    check(sources, lambda s: key_faults(s.tree))
+
+
+def test_no_assert(sources):
+    check(
+        sources,
+        lambda s: [
+            (node.lineno, "assert: raise an error that says the remedy")
+            for node in ast.walk(s.tree)
+            if isinstance(node, ast.Assert)
+        ],
+    )
+
+
+def test_no_flags_at_import(sources):
+    check(sources, lambda s: flag_faults(s.tree))
+
+
+def test_everything_public_is_documented(sources):
+    check(sources, lambda s: documentation_faults(s.tree))
 
 
 @pytest.mark.parametrize(
