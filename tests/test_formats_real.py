@@ -1,18 +1,24 @@
 """Real files of every format: each opens with what its own bytes say, or ends in one line."""
 
 import csv
+import json
+import os
 import pathlib
 import struct
 
 import numpy as np
 import pytest
 
+from emd import cli
+from emd.cli.ledger import NAME
 from emd.data import micrograph
 from emd.data.micrograph import FormatError
 
 pytest.importorskip("rsciio", reason="needs the extra io")
 pytest.importorskip("mrcfile", reason="needs the extra io")
 h5py = pytest.importorskip("h5py", reason="needs the extra io")
+
+MODEL = "tem_kernel_w3_published"
 
 # Pixel size, unit and mode of the first image, as read off the files' own tags by other means:
 # h5py, hexadecimal dumps, ncempy's and rosettasciio's published expectations.
@@ -260,3 +266,33 @@ def test_emi_without_its_ser(formats: pathlib.Path, tmp_path: pathlib.Path) -> N
     (tmp_path / "a.emi").write_bytes(content)
     with pytest.raises(FormatError, match=r"its pixels are in \.ser files"):
         micrograph.read(tmp_path / "a.emi")
+
+
+def test_a_folder_of_them_all_is_one_job(
+    formats: pathlib.Path,
+    rows: dict[str, dict[str, str]],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every file is restored, or named as one that is not."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # sixty waits for the disk
+    job = ["denoise", str(formats), "-o", str(tmp_path), "--model", MODEL]
+    assert cli.main(job) == 1
+    said = capsys.readouterr()
+    record = [json.loads(line) for line in (tmp_path / NAME).read_text().splitlines()]
+    entries = [entry for entry in record if entry["status"] == "done"]
+    for entry in entries:
+        source, output = formats / entry["input"], tmp_path / entry["output"]
+        with micrograph.opened(source, signal=entry["signal"]) as given:
+            expected = given.shape, given.dtype, given.calibration
+        with micrograph.opened(output) as given:
+            np.testing.assert_equal((given.shape, given.dtype, given.calibration), expected)
+            assert given.metadata["emd"][-1]["model"] == MODEL
+    failed = {
+        entry["input"].partition("formats/")[2] for entry in record if entry["status"] == "failed"
+    }
+    assert {entry["input"] for entry in entries} | failed == {*rows, "MANIFEST.csv"}
+    refused = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(refused) == len(failed) == 4  # three of no image's format, one in colour
+    assert f"{len(entries)} done, 0 skipped, 4 failed" in said.err
