@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
 
 from emd import checkpoint, zoo
 from emd.training import lockstep, yardsticks
@@ -66,11 +68,18 @@ def measure(
     if _judge(members[0]) == "truth":
         crops = Pair(jnp.asarray(held_pairs.noisy), jnp.asarray(held_pairs.restored))
         applied = (
-            jax.jit(functools.partial(module.apply, {"params": own}))
+            functools.partial(_apply, own, module)
             for module, own in zip(plan.members, params, strict=True)
         )
         gains = [held_out.gains(restore, crops) for restore in applied]
     return Measured(members, on_pairs, on_held_out, gains)
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _apply(params: Params, module: nn.Module, seen: Float[Array, "n h w"]) -> Array:
+    """Return what a student makes of crops; those of one kind share the program."""
+    restored: Array = module.apply({"params": params}, seen)  # type: ignore[assignment]
+    return restored
 
 
 def save(

@@ -35,7 +35,7 @@ def save(name, root, **facts):
 def test_distill_makes_every_member_of_a_set(data_dir, tmp_path):
     save("tem_latent16", tmp_path / "teachers")
     config = distill.Config(
-        set="tem_mlp2", data_dir=str(data_dir), simulated_share=0.0, steps=2, pairs=1,
+        set="tem_mlp2", data_dir=str(data_dir), simulated_share=0.0, steps=20, pairs=3,
         teachers=str(tmp_path / "teachers"), workdir=str(tmp_path / "runs"),
     )  # fmt: skip
     metrics = distill.run(config)
@@ -43,9 +43,9 @@ def test_distill_makes_every_member_of_a_set(data_dir, tmp_path):
     assert all(np.isfinite(value) for value in metrics.values())
     for member in zoo.find_set("tem_mlp2"):
         model = checkpoint.load(member.name, root=tmp_path / "runs")
-        assert model.card["batches"] == "2"
+        assert model.card["batches"] == "20"
         text = (tmp_path / "runs" / member.name / "learning_curve.csv").read_text()
-        assert curves.parse(text)[1][:, 0].tolist() == [1, 2]
+        assert curves.parse(text)[1][:, 0].tolist() == list(range(1, 21))
 
 
 def test_distill_makes_several_sets_as_each_alone(data_dir, tmp_path):
@@ -54,9 +54,9 @@ def test_distill_makes_several_sets_as_each_alone(data_dir, tmp_path):
     def distil(names, workdir, **options):
         return distill.run(
             distill.Config(
-                set=names, data_dir=str(data_dir), simulated_share=0.0, pairs=2,
+                set=names, data_dir=str(data_dir), simulated_share=0.0, pairs=3,
                 teachers=str(tmp_path / "teachers"), workdir=str(tmp_path / workdir),
-                **{"steps": 3, **options},
+                **{"steps": 20, **options},
             )
         )  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_distill_makes_several_sets_as_each_alone(data_dir, tmp_path):
     # a set that was trained with others goes on by itself, and under no other settings
     assert distil("tem_kernel", "both").items() <= both.items()
     with pytest.raises(ValueError, match="another steps"):
-        distil("tem_mlp2", "both", steps=4)
+        distil("tem_mlp2", "both", steps=21)
 
 
 def test_distill_names_sets():

@@ -158,11 +158,13 @@ def test_pairs_are_one_window_under_one_normalisation(store):
             np.testing.assert_allclose(clean * means[0], counts // 2 + 10, atol=1e-3)
 
 
-def test_simulated_pairs_share_scale_and_origin():
+def test_simulated_pairs_share_scale_and_origin(monkeypatch):
+    monkeypatch.setattr(codec_autoencoder, "SIMULATED_SIDE_PX", 64)
+    monkeypatch.setattr(crops, "SIDE_PX", 64)
     store = codec_autoencoder.make_store([], "stem", 1.0, count=4)
     half = store.pixels.size // 2
     counts, clean = (np.asarray(x, np.float64) for x in (store.pixels[:half], store.pixels[half:]))
-    assert counts.size == clean.size == 4 * codec_autoencoder.SIMULATED_SIDE_PX**2
+    assert counts.size == clean.size == 4 * 64**2
     for noisy, truth in zip(counts.reshape(4, -1), clean.reshape(4, -1), strict=True):
         assert noisy.min() == 0
         assert noisy.mean() == pytest.approx(truth.mean(), rel=0.05)  # noise has mean 0
@@ -197,6 +199,7 @@ def test_steps_lower_the_cost_and_leave_the_statistics(trainer, store):
         # the last four are the first four again
         state, loss = step(state._replace(step=jnp.int32(number % 40)), store)
         losses.append(float(loss))
+    assert step._cache_size() == 1
     assert np.isfinite(losses).all()
     assert np.mean(losses[40:]) < np.mean(losses[:4]) - 0.3
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before.batch_stats)

@@ -61,8 +61,9 @@ def init_rate_model(latent: int) -> RateModel:
         mean=jnp.zeros(latent),
         near=jnp.asarray(0.45 * same),
         before=none,
-        floor=jnp.full(latent, 0.3),
-        spread=jnp.full(latent, 0.3),
+        # of no weak type, or the step would be compiled again for what it gives back
+        floor=jnp.full(latent, 0.3, jnp.float32),
+        spread=jnp.full(latent, 0.3, jnp.float32),
         near_spread=jnp.asarray(0.4 * same + 0.03),
         before_spread=none + 0.03,
     )
