@@ -32,10 +32,17 @@ def counted_of(pixels, source="camera"):
     return truths.pack_counted([stored(pixels, source)], simulated_share=0.0)
 
 
-def draw(name, data, *, seed=0, batch=8, side=SIDE):
-    """A batch, by a program of its own: what a test has changed must not be compiled away."""
+def make_draw(name, *, batch=8, side=SIDE):
+    """A program of its own: what a test has changed must not be compiled away."""
     made = jax.jit(functools.partial(objective.DRAWS[name], batch=batch, side=side))
-    return Pair(*map(np.asarray, made(jax.random.key(seed), data)))
+    return lambda data, seed=0: Pair(*map(np.asarray, made(jax.random.key(seed), data)))
+
+
+def draw(name, data, **options):
+    return make_draw(name, **options)(data)
+
+
+binomial = jax.jit(objective.binomial)
 
 
 @pytest.fixture
@@ -88,7 +95,8 @@ def test_objectives_are_those_of_the_zoo():
 def test_a_key_decides_the_batch(name):
     data = counted_of(striped(20, 60)) if name == "thin" else truth_of(striped())
     given = data.store if name == "reproduce" else data
-    one, same, other = (draw(name, given, seed=seed) for seed in (0, 0, 1))
+    made = make_draw(name)
+    one, same, other = (made(given, seed) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, same)
     assert not np.array_equal(one.seen, other.seen)
     assert np.isfinite(one).all()
@@ -172,7 +180,7 @@ LAWS = [
 def test_thinning_follows_the_binomial_law(key, count, p):
     """The two laws' cumulative chances, from as many draws of NumPy's."""
     size = 200_000
-    got = objective.binomial(key, jnp.full(size, float(count)), jnp.full(size, p))
+    got = binomial(key, jnp.full(size, float(count)), jnp.full(size, p))
     got = np.sort(np.asarray(got))
     assert (got == np.round(got)).all()
     assert 0 <= got[0] <= got[-1] <= count
@@ -185,13 +193,13 @@ def test_thinning_follows_the_binomial_law(key, count, p):
 def test_rounding_adds_nothing_to_the_spread(key):
     """Where the normal variate takes over; of so many draws the variance is within 0.07 %."""
     size = 4_000_000
-    got = np.asarray(objective.binomial(key, jnp.full(size, 48.0), jnp.full(size, 0.5)))
+    got = np.asarray(binomial(key, jnp.full(size, 48.0), jnp.full(size, 0.5)))
     assert got.mean(dtype=np.float64) == pytest.approx(24, abs=0.01)
     assert got.var(dtype=np.float64) == pytest.approx(12, rel=0.003)
 
 
 def test_nothing_is_drawn_from_nothing(key):
-    assert not np.asarray(objective.binomial(key, jnp.zeros(99), jnp.full(99, 0.7))).any()
+    assert not np.asarray(binomial(key, jnp.zeros(99), jnp.full(99, 0.7))).any()
 
 
 @pytest.mark.parametrize("p", [0.02, 0.3, 0.5, 0.9])
@@ -200,7 +208,7 @@ def test_parts_of_poisson_counts_are_independent(key, mean, p):
     """Each is Poisson's itself, and neither tells of the other."""
     size = 200_000
     counts = np.random.default_rng(1).poisson(mean, size).astype(np.float32)
-    part = np.asarray(objective.binomial(key, jnp.asarray(counts), jnp.full(size, p)))
+    part = np.asarray(binomial(key, jnp.asarray(counts), jnp.full(size, p)))
     rest = counts - part
     for found, expected in ((part, p * mean), (rest, (1 - p) * mean)):
         assert found.mean() == pytest.approx(expected, abs=4 * (expected / size) ** 0.5)
@@ -215,7 +223,7 @@ def test_parts_of_other_counts_share_what_is_not_poissons(key, spread):
     size, mean, p = 400_000, 100.0, 0.3
     draws = np.random.default_rng(2).normal(mean, (spread * mean) ** 0.5, size)
     counts = np.round(draws).astype(np.float32)
-    part = np.asarray(objective.binomial(key, jnp.asarray(counts), jnp.full(size, p)))
+    part = np.asarray(binomial(key, jnp.asarray(counts), jnp.full(size, p)))
     covariance = np.cov(part, counts - part)[0, 1]
     assert covariance == pytest.approx(p * (1 - p) * (counts.var() - mean), rel=0.1)
 

@@ -198,7 +198,8 @@ def test_kind_is_finite_deterministic_and_linear_in_dose(kind):
 
 
 def test_kind_alone_and_its_counts():
-    drawn = simulate.terrain(jax.random.key(0), side_px=33, dose=40.0)
+    draw = jax.jit(simulate.terrain, static_argnames="side_px")
+    drawn = draw(jax.random.key(0), side_px=33, dose=40.0)
     assert drawn.counts.shape == (1, 33, 33)
     np.testing.assert_array_equal(drawn.counts, np.rint(drawn.counts))  # no readout: whole counts
 
