@@ -172,7 +172,9 @@ def estimate(pixels: Shaped[np.ndarray, "h w"], *, black: float | None = None) -
         )
     line = _fit(points, sums.mean)
     noise = Noise(
-        std=math.sqrt(max(np.median(points.variance) if line is None else line.level, 0.0)),
+        std=math.sqrt(
+            np.median(points.variance) if line is None or line.level <= 0 else line.level
+        ),
         correlation=points.correlation,
         saturated=sums.saturated,
     )

@@ -16,7 +16,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from scipy import fft
 
 from emd.fit import spectral_floor
@@ -29,6 +29,7 @@ LEAST_PX = 32
 _TOLERANCE = 0.1  # of the noise's variance, which is not known any better
 _CERTAIN = 6.0  # standard errors: what is less is chance
 _FINE = 0.1  # cycles a pixel; below it an image has most of its structure
+_RING_CELLS = 500  # fewer, and the least of the rings falls short of the noise by chance
 _RING_BINS = 4.0  # width of a ring of spatial frequencies
 _BLUR_BINS = 2.0  # standard deviation of the spectrum's blur: a lattice's reflections are narrow
 _PEAK = 5.0  # a bin by itself: the chance that noise has one so high is e^-5
@@ -97,6 +98,10 @@ def _wiener(
     spectrum = fft.rfft2(residual, workers=cores())
     power = (spectrum.real**2 + spectrum.imag**2) / residual.size
     power /= row_noise(power, residual.shape)
+    # noise that differs from place to place may be more than the image's spectrum tells; the
+    # residual has at least as much at every frequency
+    _, mean, count = _rings(power, residual.shape)
+    power /= max(1.0, mean[count >= min(_RING_CELLS, count.max())].min())
     kept = np.maximum(0, 1 - (1 + _TOLERANCE) / expected_power(power, residual.shape))
     back = fft.irfft2(spectrum * kept, s=residual.shape, workers=cores())
     share = float(np.vdot(back, back) / max(np.vdot(residual, residual), 1e-30))
@@ -129,16 +134,9 @@ def expected_power(
 
     Told by rings of spatial frequency, then by each bin's neighbourhood, then by the bin alone.
     """
-    down, along = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
-    ring = np.rint(np.hypot(down, along) * (min(shape) / _RING_BINS)).astype(np.intp)
-    # of the other half of the plane, which mirrors this one but for its first and last columns
-    twice = np.full(power.shape, 2.0)
-    twice[:, 0] = 1
-    if shape[1] % 2 == 0:
-        twice[:, -1] = 1
-    count = np.maximum(np.bincount(ring.ravel(), twice.ravel()), 1.0)
-    mean = np.bincount(ring.ravel(), (twice * power).ravel()) / count
+    ring, mean, count = _rings(power, shape)
     expected = _where_certain(mean, count / 2)[ring].astype(np.float32)
+    down = np.fft.fftfreq(shape[0])[:, None]
     # a product with a Gaussian of the lags is a blur of the spectrum, all round
     lag = np.exp(
         -2 * (np.pi * _BLUR_BINS) ** 2 * (down**2 + np.fft.fftfreq(shape[1])[None] ** 2)
@@ -148,6 +146,21 @@ def expected_power(
     expected *= _where_certain(blurred, 4 * np.pi * _BLUR_BINS**2)
     is_peak = power > expected * (math.log(shape[0] * shape[1] / 2) + _PEAK)
     return np.where(is_peak, power, expected)
+
+
+def _rings(
+    power: Float[np.ndarray, "h k"], shape: tuple[int, ...]
+) -> tuple[Int[np.ndarray, "h k"], Float[np.ndarray, " r"], Float[np.ndarray, " r"]]:
+    """The ring of each bin; of each ring the mean power, and how many bins of the plane it has."""
+    down, along = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+    ring = np.rint(np.hypot(down, along) * (min(shape) / _RING_BINS)).astype(np.intp)
+    # the other half of the plane mirrors this one but for its first and last columns
+    twice = np.full(power.shape, 2.0)
+    twice[:, 0] = 1
+    if shape[1] % 2 == 0:
+        twice[:, -1] = 1
+    count = np.maximum(np.bincount(ring.ravel(), twice.ravel()), 1.0)
+    return ring, np.bincount(ring.ravel(), (twice * power).ravel()) / count, count
 
 
 def _where_certain(

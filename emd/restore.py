@@ -28,7 +28,7 @@ from emd.models.autoencoder import STRIDE, Autoencoder
 from emd.putback import PutBack
 from emd.tiling import Tile, gather, paste, stream
 
-_PUT_BACK_BYTES = 60  # a pixel
+_PUT_BACK_BYTES = 72  # a pixel
 
 
 class Restored(NamedTuple):
@@ -109,7 +109,7 @@ def restore(
         than rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
       put_back: add what the residual still shows beyond the noise, see `emd.putback`. Works on
-        whole frames, and takes about 60 bytes a pixel of one.
+        whole frames, and takes about 70 bytes a pixel of one.
 
     Raises:
       MemoryError: there is too little of it to put back.
@@ -195,7 +195,7 @@ def _put_back(frame: Frame, raw: Float[np.ndarray, "h w"]) -> PutBack:
         raise MemoryError(
             "putting back takes {} GiB a frame, {} are free: leave it out".format(*sizes)
         )
-    found = putback.put_back(normalise(frame.pixels, frame.scale), raw)
+    found = putback.put_back(normalise(frame.pixels, frame.scale).astype(np.float32), raw)
     raw[...] = found.pixels
     return found
 

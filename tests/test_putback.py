@@ -37,6 +37,21 @@ def test_noise_alone_stays_out(seed):
     assert found.warning is None
 
 
+def test_noise_alone_stays_out_where_it_is_not_what_the_image_tells():
+    """The middle has less than the rest, and is what tells; a spike; a border below the level."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    truth = 20 + 80 * np.clip(np.hypot(rows - SIDE / 2, columns - SIDE / 2) / SIDE, 0, 1)
+    found = put_back(-counted(truth), -truth.astype(np.float32))  # contrast inverted: no gain
+    assert found.share < 0.005
+    ramp = np.linspace(30, 70, SIDE) * np.ones((SIDE, 1))
+    spiked = counted(ramp)
+    spiked[10, 10] = 5000
+    assert put_back(spiked, ramp.astype(np.float32)).share < 0.005
+    lifted, known = 300 + counted(ramp), 300 + ramp
+    lifted[:20] = known[:20] = 0
+    assert put_back(lifted, known.astype(np.float32)).share < 0.005
+
+
 @pytest.mark.parametrize("shape", [(128, 128), (97, 150)])
 def test_structure_that_was_taken_away_comes_back(shape):
     truth = lattice(160)[: shape[0], : shape[1]]

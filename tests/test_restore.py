@@ -215,7 +215,7 @@ def test_structure_that_a_model_took_away_is_put_back(name):
     assert 0.5 < whole.report.put_back[0] < 1
     first, other = ((r.micrograph.pixels[0] - truth).std() for r in (whole, plain))
     assert first < 0.5 * other
-    assert whole.micrograph.pixels.mean() == pytest.approx(stack.mean(), abs=0.1)
+    assert whole.micrograph.pixels.mean() == pytest.approx(stack.mean(), abs=0.5)  # some clipped
     tiled = restore.denoise(stack, model, put_back=True, tile_px=16)
     np.testing.assert_allclose(tiled, whole.micrograph.pixels, atol=1)
     small = restore.restore(Micrograph(stack[:, :20]), model, put_back=True)

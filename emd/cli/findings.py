@@ -186,8 +186,7 @@ def _of_residual(found: Findings) -> list[Caution]:
             Caution(
                 f"More was removed than noise: {found.share:.2f} times its variance",
                 f"contrast and fine detail of about {words.number(found.lost)} counts are lost: do "
-                "not measure peak heights, widths or faint columns on the result, and see what "
-                "--put-back finds of it",
+                "not measure peak heights, widths or faint columns on the result",
             )
         )
     elif found.share < _TOO_LITTLE:

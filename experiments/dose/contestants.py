@@ -16,7 +16,8 @@ from jaxtyping import Float
 from emd import checkpoint, zoo
 from emd.blindspot_fit import improved
 from emd.ensemble import SUFFIX, ensemble
-from emd.fit import fit
+from emd.fit import fit, spectral_floor
+from emd.noise import estimate
 from emd.putback import put_back
 from emd.restore import denoise
 from experiments.benchmark import table
@@ -101,7 +102,8 @@ def named(name: str, root: str | None) -> Contestant:
         return Contestant(TRUTH, LIMIT, "", lambda _: Ready(lambda sample: sample.truth))
     if name.endswith(PUT_BACK):
         own = named(name.removesuffix(PUT_BACK), root)
-        stamp = _digest(own.stamp, _source(put_back))
+        sources = (_source(put_back), _source(estimate), _source(spectral_floor))
+        stamp = _digest(own.stamp, *sources)
         return own._replace(name=name, stamp=stamp, prepare=functools.partial(_putting_back, own))
     if name == FIT:
         return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))
