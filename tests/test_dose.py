@@ -466,7 +466,7 @@ def test_committed_rows_are_of_the_committed_weights():
     assert found == {**due, published.U_NET: {"random weights"}}
 
 
-@pytest.mark.parametrize("name", ["no denoising", "stem_kernel_w3"])
+@pytest.mark.parametrize("name", ["no denoising", "stem_kernel_w3", "stem_kernel_w7 --put-back"])
 def test_a_committed_row_is_measured_anew(name):
     (case,) = (
         case
