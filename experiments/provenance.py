@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 
 from emd import checkpoint
+from experiments.cards.sources import of_card
 
 
 def facts() -> dict[str, str]:
@@ -48,11 +49,11 @@ def descent(start: str | None, sources: str) -> dict[str, str]:
         f"{card.get('batches', '?')}x{card.get('batch_size', '?')} "
         f"{card.get('dataset', '?')} {card.get('objective', 'reproduce')}"
     )
-    listed = ", ".join(s for s in (card.get("real_sources", "none"), sources) if s != "none")
+    named = {*of_card(card), *of_card({"real_sources": sources})}
     return {
         "start": Path(start).name,
-        "before": ", ".join(filter(None, (card.get("before"), run))),
-        "real_sources": ", ".join(sorted({*listed.split(", ")})) or "none",
+        "before": f"{card['before']}, {run}" if "before" in card else run,
+        "real_sources": ", ".join(sorted(named)) or "none",
     }
 
 

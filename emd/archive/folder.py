@@ -106,7 +106,7 @@ def _resumed(part: Path, identity: dict[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{part}: is no unfinished archive of emd: move it away") from None
     for name, value in identity.items():
-        if then.get(name, False) != value:
+        if then.get(name, False) != value:  # an older job lacks options that were not yet there
             shown = "" if name == "source" else f" ({then.get(name)}, not {value})"
             raise ValueError(
                 f"{part}: was begun with another {name}{shown}: go on with that, or remove the "

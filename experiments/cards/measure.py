@@ -230,8 +230,8 @@ def against_published(model: checkpoint.Model, scenes: Sequence[Scene]) -> table
     own_sum, printed_sum = (float(matrix.sum()) for matrix in matrices)
     pairs = [(denoise(s.noisy, model), denoise(s.noisy, printed)) for s in scenes]
     ours, theirs = zip(*pairs, strict=True)
-    # applied to a micrograph above its minimum, a kernel of sum s scales what one of sum 1 gives
     noisy = [scene.noisy for scene in scenes]
+    # applied to a micrograph above its minimum, a kernel of sum s scales what one of sum 1 gives
     scaled = [
         (own, (other - image.min()) / printed_sum + image.min())
         for (own, other), image in zip(pairs, noisy, strict=True)
