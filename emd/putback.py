@@ -4,6 +4,7 @@ Owns the law of it. What a model takes away should be noise alone: white, of the
 image tells. Where the residual's spectrum has clearly more power, the model took structure with it,
 and Wiener's filter of the residual gives back the share that is structure. So no model blurs what
 the image itself shows above its noise, whatever it learnt; a residual of noise alone stays out.
+Large images are done in blocks, which fade into each other.
 
 Source: Tukey, "Exploratory data analysis" (Addison-Wesley, 1977), for adding the smoothed residual;
 Brunet, Vrscay and Wang, "The use of residuals in image denoising" (ICIAR 2009), for testing it;
@@ -12,7 +13,9 @@ Blackman and Tukey, "The measurement of power spectra" (Dover, 1958), for the la
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +23,13 @@ from jaxtyping import Float, Int, Shaped
 from scipy import fft
 
 from emd.fit import spectral_floor
-from emd.noise import estimate
+from emd.noise import Noise, estimate
 from emd.threads import cores
 
 LEAST_PX = 32
 """Shortest side of an image that tells a spectrum."""
 
+_BLOCK_PX, _OVERLAP_PX = 1152, 128  # steps of 1024
 _TOLERANCE = 0.1  # of the noise's variance, which is not known any better
 _CERTAIN = 6.0  # standard errors: what is less is chance
 _FINE = 0.1  # cycles a pixel; below it an image has most of its structure
@@ -43,7 +47,7 @@ class PutBack(NamedTuple):
     Attributes:
       pixels: in counts.
       share: of the power that the model had taken away, from 0 to 1.
-      warning: why nothing could be put back, or noise may have been with it, in one line.
+      warning: why nothing or little could be put back, in one line.
     """
 
     pixels: Float[np.ndarray, "h w"]
@@ -57,8 +61,8 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
     As with the model, f(a x + b) = a f(x) + b for a > 0. Of an image without noise all comes back.
     Structure that the image hides in its noise cannot, nor contrast that is white, as fine as a
     pixel and everywhere: it is noise to `emd.noise.estimate`. What differs from row to row, as the
-    noise and the jitter of scans, stays out; other noise that is not white, as of interpolated
-    images, passes for structure and comes back with it.
+    noise and the jitter of scans, stays out. Where noise is not white, as of interpolated images,
+    only what stands out of its ring of spatial frequencies comes back, as a lattice's reflections.
 
     Args:
       seen: finite counts, as the model was given them.
@@ -71,41 +75,89 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
         return PutBack(restored, 0.0, f"nothing is put back: {noise.warnings[0]}")
     if noise.std == 0:
         return PutBack(seen.astype(np.float32), 1.0)
+    is_white = not any("correlated" in warning for warning in noise.warnings)
     mean = float(seen.mean(dtype=np.float64))
-    variance = np.full_like(restored, noise.std**2)
-    if noise.gain is not None and noise.offset is not None:  # it grows with the counts
-        variance *= (restored - noise.offset) / (mean - noise.offset)
-    std = np.sqrt(np.maximum(variance, _DARKEST * noise.std**2))
-    # how noise grows is the estimate's; how much there is tell the frequencies that have the least,
-    # since fine structure, which the estimate takes for noise, is seldom at all of them
-    std *= math.sqrt(max(spectral_floor((seen - mean) / std), _LEAST))
-    found = _wiener(seen, restored, std)
-    if not any("correlated" in warning for warning in noise.warnings):
-        return found
-    return found._replace(
-        warning=f"{100 * found.share:.0f} % of what the model took away is put back: its noise is "
-        "correlated, or fine structure looks so, and what of it is noise comes back too"
+    pixels = restored.astype(np.float32)
+    found = taken = 0.0
+    for block, weight in _blocks(seen.shape):
+        std = _noise_std(seen[block], restored[block], noise, mean)
+        residual = ((seen[block] - restored[block]) / std).astype(np.float32)
+        back = structure(residual, is_white=is_white)
+        pixels[block] += weight * std * back
+        found += float(np.vdot(weight * back, back))
+        taken += float(np.vdot(weight * residual, residual))
+    warning = (
+        "noise is correlated, or structure as fine as a pixel looks so: only reflections that "
+        "stand out are put back"
     )
+    return PutBack(pixels, min(found / max(taken, 1e-30), 1.0), None if is_white else warning)
 
 
-def _wiener(
+def _blocks(
+    shape: tuple[int, ...],
+) -> Iterator[tuple[tuple[slice, slice], Float[np.ndarray, "a b"]]]:
+    """The blocks of an image, and what each of their pixels counts for: of all blocks, 1 in sum."""
+    rows, columns = (_spans(side) for side in shape)
+    for row, down in rows:
+        for column, along in columns:
+            yield (row, column), np.outer(down, along)
+
+
+def _spans(length: int) -> list[tuple[slice, Float[np.ndarray, " a"]]]:
+    """Parts of an axis, evenly spread; where they overlap, one fades into the next."""
+    side = min(length, _BLOCK_PX)
+    count = 1 + -(-(length - side) // (_BLOCK_PX - _OVERLAP_PX))
+    parts = [slice(k, k + side) for k in np.rint(np.linspace(0, length - side, count)).astype(int)]
+    from_end = np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5
+    weight, total = np.minimum(from_end, _OVERLAP_PX), np.zeros(length)
+    for part in parts:
+        total[part] += weight
+    return [(part, (weight / total[part]).astype(np.float32)) for part in parts]
+
+
+def _noise_std(
     seen: Shaped[np.ndarray, "h w"],
     restored: Float[np.ndarray, "h w"],
-    std: Float[np.ndarray, "h w"],
-) -> PutBack:
-    """An image with what Wiener's filter makes of the residual; ``std`` is the noise's."""
-    residual = ((seen - restored) / std).astype(np.float32)
+    noise: Noise,
+    mean: float,
+) -> Float[np.ndarray, "h w"]:
+    """The standard deviation of each pixel's noise in a block of an image of a mean, in counts.
+
+    How noise grows is the estimate's. How much there is tell the frequencies that have the least,
+    since fine structure, which the estimate takes for noise, is seldom at all of them.
+    """
+    level = float(noise.std or 0) ** 2
+    variance = np.full_like(restored, level)
+    if noise.gain is not None and noise.offset is not None:  # it grows with the counts
+        variance *= (restored - noise.offset) / (mean - noise.offset)
+    std = np.sqrt(np.maximum(variance, _DARKEST * level))
+    scaled = (seen - np.float32(seen.mean(dtype=np.float64))) / std
+    return std * np.float32(math.sqrt(max(spectral_floor(scaled), _LEAST)))
+
+
+# --- the spectrum of what was taken away -------------------------------------------------------
+
+
+def structure(
+    residual: Float[np.ndarray, "h w"], *, is_white: bool = True
+) -> Float[np.ndarray, "h w"]:
+    """What of a residual is structure; it comes in units of its noise, which has variance 1.
+
+    Where that is not white, all that its ring of spatial frequencies has in common is noise.
+    """
+    shape = residual.shape
     spectrum = fft.rfft2(residual, workers=cores())
     power = (spectrum.real**2 + spectrum.imag**2) / residual.size
-    power /= row_noise(power, residual.shape)
+    power /= row_noise(power, shape)
     # noise that differs from place to place may be more than the image's spectrum tells; the
     # residual has at least as much at every frequency
-    _, mean, count = _rings(power, residual.shape)
-    power /= max(1.0, mean[count >= min(_RING_CELLS, count.max())].min())
-    kept = np.maximum(0, 1 - (1 + _TOLERANCE) / expected_power(power, residual.shape))
-    back = fft.irfft2(spectrum * kept, s=residual.shape, workers=cores())
-    share = float(np.vdot(back, back) / max(np.vdot(residual, residual), 1e-30))
-    return PutBack(restored + std * back, min(share, 1.0))
+    rings = _rings(shape)
+    enough = rings.bins >= min(_RING_CELLS, rings.bins.max())
+    power /= max(1.0, rings.mean(power)[enough].min())
+    if not is_white:
+        power /= np.maximum(1, rings.median(power) / math.log(2))[rings.of].astype(np.float32)
+    spectrum *= np.maximum(0, 1 - (1 + _TOLERANCE) / expected_power(power, shape))
+    return np.asarray(fft.irfft2(spectrum, s=shape, workers=cores()))
 
 
 def row_noise(power: Float[np.ndarray, "h k"], shape: tuple[int, ...]) -> Float[np.ndarray, " k"]:
@@ -134,33 +186,57 @@ def expected_power(
 
     Told by rings of spatial frequency, then by each bin's neighbourhood, then by the bin alone.
     """
-    ring, mean, count = _rings(power, shape)
-    expected = _where_certain(mean, count / 2)[ring].astype(np.float32)
-    down = np.fft.fftfreq(shape[0])[:, None]
+    rings = _rings(shape)
+    certain = _where_certain(rings.mean(power), rings.bins / 2)
+    expected = certain.astype(np.float32)[rings.of]
     # a product with a Gaussian of the lags is a blur of the spectrum, all round
-    lag = np.exp(
-        -2 * (np.pi * _BLUR_BINS) ** 2 * (down**2 + np.fft.fftfreq(shape[1])[None] ** 2)
-    ).astype(np.float32)
+    frequencies = np.fft.fftfreq(shape[0]), np.fft.fftfreq(shape[1])
+    down, along = (np.exp(-2 * (np.pi * _BLUR_BINS * f) ** 2) for f in frequencies)
     correlation = fft.irfft2(power / expected, s=shape, workers=cores())
-    blurred = fft.rfft2(correlation * lag, workers=cores()).real
+    correlation *= np.outer(down, along).astype(np.float32)
+    blurred = fft.rfft2(correlation, workers=cores()).real
     expected *= _where_certain(blurred, 4 * np.pi * _BLUR_BINS**2)
     is_peak = power > expected * (math.log(shape[0] * shape[1] / 2) + _PEAK)
     return np.where(is_peak, power, expected)
 
 
-def _rings(
-    power: Float[np.ndarray, "h k"], shape: tuple[int, ...]
-) -> tuple[Int[np.ndarray, "h k"], Float[np.ndarray, " r"], Float[np.ndarray, " r"]]:
-    """The ring of each bin; of each ring the mean power, and how many bins of the plane it has."""
+class _Rings(NamedTuple):
+    """Rings of spatial frequency of half a spectrum, as of a real image.
+
+    Attributes:
+      of: the ring of each bin.
+      bins: of each ring, how many bins of the whole plane it has; at least 1.
+      twice: how many bins of the plane each bin stands for.
+    """
+
+    of: Int[np.ndarray, "h k"]
+    bins: Float[np.ndarray, " r"]
+    twice: Float[np.ndarray, " k"]
+
+    def mean(self, power: Float[np.ndarray, "h k"]) -> Float[np.ndarray, " r"]:
+        """The mean power of each ring."""
+        return np.bincount(self.of.ravel(), (self.twice * power).ravel()) / self.bins
+
+    def median(self, power: Float[np.ndarray, "h k"]) -> Float[np.ndarray, " r"]:
+        """The median power of each ring; 0 of an empty one."""
+        order = np.argsort(self.of, axis=None, kind="stable")
+        ends = np.cumsum(np.bincount(self.of.ravel()))[:-1]
+        parts = np.split(power.ravel()[order], ends)
+        return np.array([np.median(part) if part.size else 0.0 for part in parts])
+
+
+@functools.lru_cache(maxsize=2)
+def _rings(shape: tuple[int, int]) -> _Rings:
+    """The rings of an image's spectrum."""
     down, along = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
     ring = np.rint(np.hypot(down, along) * (min(shape) / _RING_BINS)).astype(np.intp)
     # the other half of the plane mirrors this one but for its first and last columns
-    twice = np.full(power.shape, 2.0)
-    twice[:, 0] = 1
+    twice = np.full(ring.shape[1], 2.0)
+    twice[0] = 1
     if shape[1] % 2 == 0:
-        twice[:, -1] = 1
-    count = np.maximum(np.bincount(ring.ravel(), twice.ravel()), 1.0)
-    return ring, np.bincount(ring.ravel(), (twice * power).ravel()) / count, count
+        twice[-1] = 1
+    count = np.bincount(ring.ravel(), np.broadcast_to(twice, ring.shape).ravel())
+    return _Rings(ring, np.maximum(count, 1.0), twice)
 
 
 def _where_certain(

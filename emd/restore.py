@@ -21,14 +21,11 @@ from emd.data.intensity import Frame, Outcome, finish, prepare
 from emd.data.micrograph import Micrograph
 from emd.data.normalise import Scale, denormalise, normalise
 from emd.data.pixels import bands
-from emd.data.suspicions import told
+from emd.data.suspicions import Suspicion, told
 from emd.history import Report, now, with_history
-from emd.memory import free_bytes
 from emd.models.autoencoder import STRIDE, Autoencoder
 from emd.putback import PutBack
 from emd.tiling import Tile, gather, paste, stream
-
-_PUT_BACK_BYTES = 72  # a pixel
 
 
 class Restored(NamedTuple):
@@ -108,11 +105,9 @@ def restore(
         px); by default what suits model and device. Bounds the memory and changes no pixel by more
         than rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
-      put_back: add what the residual still shows beyond the noise, see `emd.putback`. Works on
-        whole frames, and takes about 70 bytes a pixel of one.
+      put_back: add what the residual still shows beyond the noise, see `emd.putback`.
 
     Raises:
-      MemoryError: there is too little of it to put back.
       ValueError: `tile_px` below 1; counts so far apart that their sum overflows; a model whose
         result is not finite.
 
@@ -166,7 +161,9 @@ def restore_frames(
       ValueError: as of `restore`.
     """
     count, height, width = out.shape
-    engine = restoring(model, beside=height * width * (out.dtype.itemsize + 4))
+    engine = restoring(
+        model, beside=height * width * (out.dtype.itemsize + (12 if put_back else 4))
+    )
     tiling = tiling_of(engine, (height, width), count, tile_px)
     outcomes: list[Outcome] = []
     put: list[PutBack] = []
@@ -189,13 +186,10 @@ def restore_frames(
 
 def _put_back(frame: Frame, raw: Float[np.ndarray, "h w"]) -> PutBack:
     """What was put back into a model's normalised result, in place."""
-    needed, free = _PUT_BACK_BYTES * raw.size, free_bytes()
-    if needed > free:
-        sizes = (f"{size / 2**30:.1f}" for size in (needed, free))
-        raise MemoryError(
-            "putting back takes {} GiB a frame, {} are free: leave it out".format(*sizes)
-        )
-    found = putback.put_back(normalise(frame.pixels, frame.scale).astype(np.float32), raw)
+    seen = np.empty(raw.shape, np.float32)
+    for band in bands(*raw.shape):
+        seen[band] = normalise(frame.pixels[band], frame.scale)
+    found = putback.put_back(seen, raw)
     raw[...] = found.pixels
     return found
 
@@ -269,11 +263,11 @@ def _as_micrograph(given: Micrograph | np.ndarray) -> Micrograph:
 def _make_report(model: Model, outcomes: list[Outcome], put: list[PutBack]) -> Report:
     warnings = [
         f"frame {number}: {text}" if len(outcomes) > 1 else text
-        for texts in ([each.warning for each in outcomes], [each.warning for each in put])
-        for number, text in enumerate(texts)
+        for number, text in enumerate(outcome.warning for outcome in outcomes)
         if text is not None
     ]
     warnings += told([outcome.suspicions for outcome in outcomes])
+    warnings += told([(Suspicion(w, w),) if w is not None else () for _, _, w in put])
     return Report(
         model=model.config.name,
         weights=fingerprint(model.variables),

@@ -391,6 +391,23 @@ def test_some_options_are_for_whole_frames(tmp_path, monkeypatch, option):
         archive.restore_archive(path, tmp_path / "b.zarr", load(), **{option: True})
 
 
+def test_what_is_put_back_where_that_can_be_is_left_out_in_pieces(tmp_path, monkeypatch):
+    path = store(tmp_path / "a.zarr", noisy((140, 150)), (70, 75))
+    set_limits(monkeypatch, PIECES)
+    plain = archive.restore_archive(path, tmp_path / "b.zarr", load())
+    done = archive.restore_archive(path, tmp_path / "c.zarr", load(), put_back=None)
+    assert done.report.put_back == []
+    assert done.report.warnings == [
+        *plain.report.warnings,
+        "nothing is put back: frames are restored in pieces",
+    ]
+    stored = [zarr.open(tmp_path / name)["0"][...] for name in ("b.zarr", "c.zarr")]
+    np.testing.assert_array_equal(*stored)
+    set_limits(monkeypatch, PIECES | {"WHOLE_PX": 140 * 150})
+    whole = archive.restore_archive(path, tmp_path / "d.zarr", load(), put_back=None)
+    assert len(whole.report.put_back) == 1
+
+
 def test_whole_frames_get_back_what_they_lost(tmp_path, monkeypatch):
     set_limits(monkeypatch, WHOLE)
     stack = noisy((3, 64, 70)) + (np.arange(70) % 5 * 20).astype("uint16")  # too fine for a kernel

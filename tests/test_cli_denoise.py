@@ -233,6 +233,32 @@ def test_auto_chooses_by_the_file_and_says_why(folder, tmp_path, capsys, monkeyp
     assert "0 done, 4 skipped (done before), 1 failed" in capsys.readouterr().err
 
 
+def test_where_emd_chooses_the_model_structure_is_put_back(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda name, **_: real(MODEL))
+    waves = 50 + 40 * np.sin(np.arange(70) * 2.1) * np.ones((64, 1))  # too fine for the kernel
+    micrograph.write("in.tif", Micrograph(np.random.default_rng(0).poisson(waves).astype("u2")))
+
+    def run(*more, model):
+        assert denoise("in.tif", "-o", "out.tif", "--overwrite", *more, model=model) == 0
+        assert ("put back" in capsys.readouterr().out) == bool(last()["put_back"])
+        return micrograph.read("out.tif").pixels
+
+    def last():
+        return micrograph.read("out.tif").metadata["emd"][-1]
+
+    plain = run(model=MODEL)
+    np.testing.assert_array_equal(run("--no-put-back", model="auto"), plain)
+    whole = run(model="auto")
+    assert last()["put_back"][0] > 0.5
+    np.testing.assert_array_equal(run("--put-back", model=MODEL), whole)
+    assert denoise("in.tif", "-o", "out/", model="auto") == 0
+    assert denoise("in.tif", "-o", "out/", "--put-back", model="auto") == 0
+    assert "1 skipped (done before)" in capsys.readouterr().err
+    assert denoise("in.tif", "-o", "out/", "--no-put-back", model="auto") == 1
+
+
 def several(path):
     """A file of two images, one of them a stack."""
     one = np.random.default_rng(0).poisson(50, (20, 24)).astype(np.uint16)

@@ -77,6 +77,20 @@ def test_what_is_drawn_of_a_model(given, tmp_path, drawn):
     assert "(white: 0)" in scene.caption
 
 
+def test_auto_draws_what_denoise_makes(given, tmp_path, drawn):
+    from emd import checkpoint
+    from emd.restore import denoise
+
+    truth = 50 + 40 * np.sin(np.arange(52) * 2.1) * np.ones((40, 1))
+    image = Micrograph(RNG.poisson(truth).astype(np.uint16), metadata={"mode": "TEM"})
+    micrograph.write(given, image, overwrite=True)
+    run(given, "-o", tmp_path / "p.png")
+    model = checkpoint.load("tem_skip48_clean")
+    due = denoise(image, model, put_back=True).pixels
+    assert np.any(due != denoise(image, model).pixels)
+    np.testing.assert_array_equal(drawn[0].after, due)
+
+
 def test_what_is_drawn_of_two_files(given, tmp_path, drawn, capsys):
     image = micrograph.read(given)
     after = tmp_path / "after.tif"

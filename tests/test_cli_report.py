@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emd import checkpoint, cli
-from emd.cli import findings, report, restoring, trust_picture
+from emd.cli import findings, options, report, restoring, trust_picture
 from emd.cli.differences import Residual
 from emd.cli.findings import Findings
 from emd.cli.ledger import NAME
@@ -228,7 +228,7 @@ def test_a_page_that_the_device_has_no_memory_for_says_what_to_do(plain, capsys,
 
 def test_a_result_of_another_size_is_refused(folder):
     micrograph.write("out.tif", Micrograph(counted(side=64)))
-    loaded = restoring.Restorer(restoring.Options(MODEL, report=True))
+    loaded = restoring.Restorer(options.Options(MODEL, report=True))
     with pytest.raises(ValueError, match=r"is 64x64, not 96x96: restore .*in\.tif anew"):
         loaded.report(folder / "in.tif", folder / "out.tif", signal=None, overwrite=False)
     assert names(folder) == ["in.tif", "out.tif"]

@@ -150,7 +150,11 @@ def test_auto_chooses_by_the_metadata():
     stem = image(noisy(9, 9), metadata={"mode": "STEM"})
     ((_, state, _),), notes = layers.denoise(stem, layers.AUTO)
     assert state["name"] == "grain stem_skip48_clean"
-    assert notes == ["grain: stem_skip48_clean, as the file says STEM"]
+    assert notes[0] == "grain: stem_skip48_clean, as the file says STEM"
+    assert state["metadata"]["emd"][-1]["put_back"] == [0.0]
+    assert notes[1:] == ["grain: nothing is put back: a side is below 32 px"]
+    _, state, _ = layers.denoise(stem, state["name"].removeprefix("grain ")).layers[0]
+    assert state["metadata"]["emd"][-1]["put_back"] == []
     ((_, state, _),), _ = layers.denoise(image(noisy(9, 9)), layers.AUTO)
     assert state["name"] == "grain temstem_mlp1_w7"
     with pytest.raises(ValueError, match="grain: pixels are measured in 1/nm"):

@@ -7,6 +7,7 @@ from emd import putback
 from emd.putback import put_back
 
 SIDE = 128
+NORMAL = np.random.default_rng(7).normal(size=(64, 64))
 
 
 def lattice(side=SIDE, mean=30.0, contrast=10.0):
@@ -87,11 +88,12 @@ def test_it_scales_and_shifts_with_the_counts(scale, offset):
 
 def test_it_flips_and_shifts_with_the_image():
     seen = counted(lattice())
-    std = np.sqrt(np.full(seen.shape, 30.0, np.float32))
-    plain = putback._wiener(seen, flat(seen), std).pixels
-    for move in (lambda x: np.roll(x, (5, 17), (0, 1)), np.flipud, np.fliplr):
-        moved = putback._wiener(np.ascontiguousarray(move(seen)), flat(seen), std).pixels
-        np.testing.assert_allclose(moved, move(plain), atol=1e-3)
+    residual = (seen - seen.mean()) / np.float32(np.sqrt(30))
+    for is_white in (True, False):
+        plain = putback.structure(residual, is_white=is_white)
+        for move in (lambda x: np.roll(x, (5, 17), (0, 1)), np.flipud, np.fliplr):
+            moved = putback.structure(np.ascontiguousarray(move(residual)), is_white=is_white)
+            np.testing.assert_allclose(moved, move(plain), atol=1e-3)
 
 
 def expected_by_hand(power):
@@ -170,13 +172,60 @@ def test_noise_of_rows_stays_out_and_a_lattice_comes_back():
     assert mse(found.pixels, truth) < 0.2 * np.var(truth)
 
 
-def test_correlated_noise_is_told_of():
-    seen = counted(np.full((SIDE, SIDE), 30.0))
-    blurred = (seen + np.roll(seen, 1, 0) + np.roll(seen, 1, 1) + np.roll(seen, (1, 1), (0, 1))) / 4
-    found = put_back(blurred, flat(blurred))
-    assert found.warning is not None
-    assert "correlated" in found.warning
-    assert f"{100 * found.share:.0f} %" in found.warning
+def blurred(image):
+    """As an image turned or shifted by half a pixel: the noise of neighbours is alike."""
+    return sum(np.roll(image, (i, j), (0, 1)) for i in range(2) for j in range(2)) / 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_correlated_noise_stays_out_and_is_told_of(seed):
+    truth = np.full((SIDE, SIDE), 30.0)
+    found = put_back(blurred(counted(truth, seed)), truth.astype(np.float32))
+    assert "noise is correlated" in found.warning
+    assert found.share < 0.02
+
+
+def test_a_lattice_comes_back_from_correlated_noise():
+    truth = blurred(lattice())
+    seen = blurred(counted(lattice()))
+    found = put_back(seen, flat(seen))
+    assert "noise is correlated" in found.warning
+    assert mse(found.pixels, truth) < 0.3 * min(mse(seen, truth), mse(flat(seen), truth))
+
+
+def test_of_correlated_noise_as_much_stays_out_as_most_of_a_ring_has():
+    """By hand, with medians: bins of a ring alike, those of a lattice many times above them."""
+    shape = 64, 64
+    ring = np.rint(np.hypot(*np.meshgrid(*(np.fft.fftfreq(64),) * 2)) * 16)
+    power = np.random.default_rng(0).exponential(size=shape) * (2 + 5 * np.exp(-ring))
+    power[7, 9] = power[-7, -9] = 400
+    residual = np.fft.ifft2(np.sqrt(power) * np.exp(1j * np.angle(np.fft.fft2(NORMAL)))).real * 64
+    power = np.abs(np.fft.fft2(residual)) ** 2 / residual.size
+    for number in np.unique(ring):
+        power[ring == number] /= max(1, np.median(power[ring == number]) / np.log(2))
+    kept = np.maximum(0, 1 - 1.1 / expected_by_hand(power))
+    found = putback.structure(residual.astype(np.float32), is_white=False)
+    np.testing.assert_allclose(found, np.fft.ifft2(np.fft.fft2(residual) * kept).real, atol=2e-2)
+    assert kept[7, 9] > 0.9
+    assert np.mean(kept > 0) < 0.1  # its neighbourhood
+
+
+@pytest.mark.parametrize("shape", [(300, 1500), (2048, 1160)])
+def test_blocks_of_a_large_image_fade_into_each_other(monkeypatch, shape):
+    total = np.zeros(shape)
+    for block, weight in putback._blocks(shape):
+        assert max(weight.shape) <= 1152
+        assert weight.min() > 0
+        total[block] += weight
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+    monkeypatch.setattr(putback, "_BLOCK_PX", 128)
+    monkeypatch.setattr(putback, "_OVERLAP_PX", 32)
+    truth = lattice(300)[:, :200]
+    seen = counted(truth)
+    found = put_back(seen, flat(seen))
+    assert mse(found.pixels, truth) < 0.2 * min(mse(seen, truth), mse(flat(seen), truth))
+    steps = np.abs(np.diff(found.pixels - truth, axis=0)).max(1)[32:-32]
+    assert steps.max() < 3 * np.median(steps)  # no seam stands out
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (31, 200)])

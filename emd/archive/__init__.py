@@ -25,6 +25,8 @@ from emd.data.formats import signal as signal_
 from emd.data.micrograph import check_output
 from emd.history import Report
 
+_IN_PIECES = "nothing is put back: frames are restored in pieces"
+
 
 class Done(NamedTuple):
     """What was restored: shape and type of the pixels, and what was done to them.
@@ -53,7 +55,7 @@ def restore_archive(
     scheduler: str | None = None,
     tile_px: int | None = None,
     despike: bool = False,
-    put_back: bool = False,
+    put_back: bool | None = False,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -73,7 +75,7 @@ def restore_archive(
         archives by the same names; by default this process does it all.
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first; only frames that are restored at once.
-      put_back: add what the residual still shows beyond the noise; only such frames, too.
+      put_back: add what the residual shows beyond the noise; None: if all frames are such, too.
       overwrite: replace an archive that is there.
       progress: called with the share of units done, from 0 to 1.
 
@@ -91,9 +93,7 @@ def restore_archive(
     folder.sweep(part)
     check_output(output, overwrite=overwrite)
     with _one_line(given, output), _chosen(given, signal) as (number, stored):
-        job = folder.begun(
-            *(part, given, number, stored, model, tile_px), despike=despike, put_back=put_back
-        )
+        job = _begun(part, given, number, stored, model, tile_px, despike, put_back)
         try:
             with hired(scheduler) as (get, workers):
                 share_model(job, model, processes=scheduler is not None)
@@ -101,6 +101,8 @@ def restore_archive(
         finally:
             forget(job)
         report = folder.report_of(job, stored, model)
+        if put_back is None and not job.put_back:
+            report = report._replace(warnings=[*report.warnings, _IN_PIECES])
         folder.finish(job, stored, report, output)
     dtype = signal_.narrowed(stored.dtype).name
     return Done(tuple(stored.array.shape), dtype, report, units, found)
@@ -152,6 +154,31 @@ def _chosen(path: Path, wanted: str | int | None) -> Iterator[tuple[int, ome_zar
 # --- the work --------------------------------------------------------------------------------
 
 
+def _begun(
+    part: Path,
+    given: Path,
+    number: int,
+    stored: ome_zarr.Stored,
+    model: Model,
+    tile_px: int | None,
+    despike: bool,
+    put_back: bool | None,
+) -> Job:
+    """The job; `put_back` is as of `restore_archive`."""
+    wanted = put_back is not False
+    job = folder.begun(
+        part, given, number, stored, model, tile_px, despike=despike, put_back=wanted
+    )
+    if put_back is not None:
+        return job
+    return job._replace(put_back=all(_are_whole(tuple(stored.array.shape), job)))
+
+
+def _are_whole(shape: tuple[int, ...], job: Job) -> list[bool]:
+    """Of each group of frames, whether they are restored at once."""
+    return [is_whole(group, shape, job) for group in groups(shape, job)]
+
+
 def _restore(
     job: Job,
     stored: ome_zarr.Stored,
@@ -162,10 +189,9 @@ def _restore(
 ) -> tuple[int, int]:
     """How many units there are, and how many of them had been done."""
     shape = tuple(stored.array.shape)
-    parts = list(groups(shape, job))
+    parts, whole = list(groups(shape, job)), _are_whole(shape, job)
     done = marks.marked(job, len(parts))
     halo = restoring(model).halo
-    whole = [is_whole(group, shape, job) for group in parts]
     for asked, option in ((job.despike, "--despike"), (job.put_back, "--put-back")):
         if asked and not all(whole):
             raise ValueError(

@@ -49,8 +49,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="NAME",
         default=DEFAULT_MODEL,
         help="a name that `emd models` lists; the folder of a model that `emd fit` made; fit: a "
-        "kernel fitted to each file by itself; auto: for TEM, STEM or both by what each file says "
-        "(default: %(default)s)",
+        "kernel fitted to each file by itself; auto: for TEM, STEM or both by what each file says, "
+        "with --put-back (default: %(default)s)",
     )
     parser.add_argument(
         "--signal", metavar="NAME", help="which image of a file, by name or number (default: all)"
@@ -91,9 +91,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--put-back",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="put back what the residual shows beyond the noise that the image tells: structure "
-        "that the model took away, as most do at high dose (works on whole frames)",
+        "that the model took away, as most do at high dose (default: with --model auto)",
     )
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
     parser.add_argument(
@@ -116,7 +116,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
     # told before anything slow: a wrong name must not cost the time of reading the micrograph
     root = shelf.root(arguments)
 
-    from emd.cli import batch, device, drawing, inputs, outputs, report, restoring, single
+    from emd.cli import batch, device, drawing, inputs, options, outputs, report, restoring, single
 
     output = Path(arguments.output)
     gathered = inputs.gather(arguments.inputs, output)
@@ -126,19 +126,19 @@ def _denoise(arguments: argparse.Namespace) -> int:
             print(f"error: {fault.name}: {fault.reason}", file=sys.stderr)
         return 1
 
-    options = restoring.Options(
+    asked = options.Options(
         arguments.model,
         root,
-        arguments.signal,
-        arguments.frame,
-        arguments.tile,
-        arguments.despike,
-        arguments.scheduler,
-        arguments.report,
-        arguments.ensemble,
-        arguments.put_back,
+        signal=arguments.signal,
+        frame=arguments.frame,
+        tile_px=arguments.tile,
+        despike=arguments.despike,
+        scheduler=arguments.scheduler,
+        report=arguments.report,
+        ensemble=arguments.ensemble,
+        put_back=arguments.put_back,
     )
-    restorer = restoring.Restorer(options)
+    restorer = restoring.Restorer(asked)
     if arguments.scheduler is not None:
         restoring.check_archives([each.path for each in gathered.inputs])
     source = gathered.inputs[0].path

@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     source.add_argument(
         "--model",
         metavar="NAME",
-        help="restore BEFORE with this model, or auto, by what the file says (default: auto)",
+        help="restore BEFORE with this model, or auto, as emd denoise does (default: auto)",
     )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the .png to make")
     parser.add_argument(
@@ -119,7 +119,8 @@ def _restored(
     from emd import checkpoint
     from emd.restore import denoise
 
-    if model == choice.AUTO:
+    chooses = model == choice.AUTO
+    if chooses:
         try:
             model = choice.choose(before.metadata, before.unit).model
         except ValueError as error:
@@ -131,7 +132,7 @@ def _restored(
     else:
         loaded = checkpoint.load(model, root=root)
     try:
-        return denoise(before, loaded).pixels, f"restored by {model}"
+        return denoise(before, loaded, put_back=chooses).pixels, f"restored by {model}"
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

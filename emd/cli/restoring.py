@@ -21,6 +21,7 @@ from emd.checkpoint import Model
 from emd.cli import choice
 from emd.cli import report as page
 from emd.cli.choice import Choice
+from emd.cli.options import Options
 from emd.data import micrograph
 from emd.data.formats import registry
 from emd.ensemble import ensemble
@@ -28,42 +29,6 @@ from emd.fit import fit
 from emd.history import Report
 
 _TILE_PX = 512
-
-
-class Options(NamedTuple):
-    """What was asked for.
-
-    Attributes:
-      model: a model's name, or "auto".
-      root: the folder of models; None for those shipped.
-      signal: which of a file's images; None for all.
-      frame: which frame of a stack; None for all.
-      tile_px: side of the pieces worked on at a time; None for what suits.
-      despike: replace isolated hot pixels first.
-      scheduler: address of a dask scheduler, for archives; None for this machine.
-      report: write a page beside each result.
-      ensemble: of a network, take the mean over the eight symmetries.
-      put_back: add what the residual still shows beyond the noise.
-    """
-
-    model: str
-    root: Path | None = None
-    signal: str | None = None
-    frame: int | None = None
-    tile_px: int | None = None
-    despike: bool = False
-    scheduler: str | None = None
-    report: bool = False
-    ensemble: bool = False
-    put_back: bool = False
-
-    @property
-    def shaping(self) -> dict[str, Any]:
-        """Those that decide what comes out: not the tile, which changes no more than rounding."""
-        asked = {"signal": self.signal, "frame": self.frame, "despike": self.despike}
-        # these two only where they are asked for: records from before there were any stay true
-        later = {"ensemble": self.ensemble, "put_back": self.put_back}
-        return asked | {name: True for name, is_asked in later.items() if is_asked}
 
 
 class Outcome(NamedTuple):
@@ -243,7 +208,7 @@ class Restorer:
                 frame=self.options.frame,
                 tile_px=self.options.tile_px,
                 despike=self.options.despike,
-                put_back=self.options.put_back,
+                put_back=self.options.puts_back,
                 overwrite=overwrite,
             )
 
@@ -279,7 +244,7 @@ class Restorer:
                 scheduler=asked.scheduler,
                 tile_px=asked.tile_px,
                 despike=asked.despike,
-                put_back=asked.put_back,
+                put_back=asked.puts_back and (asked.put_back or None),
                 overwrite=overwrite,
                 progress=progress,
             )
@@ -293,7 +258,7 @@ class Restorer:
             frame=asked.frame,
             tile_px=asked.tile_px,
             despike=asked.despike,
-            put_back=asked.put_back,
+            put_back=asked.puts_back,
             overwrite=overwrite,
             progress=progress,
         )

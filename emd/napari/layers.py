@@ -62,7 +62,8 @@ def denoise(layer: LayerData, model: str, *, residual: bool = False) -> Result:
 
     Args:
       layer: an image; of a multiscale one the finest level is restored.
-      model: a model's name, or "auto" to choose by the metadata.
+      model: a model's name, or "auto" to choose by the metadata; then structure in the residual is
+        put back, too, but where data are lazy.
       residual: add what was taken out: the layer less the restored one.
 
     Raises:
@@ -76,7 +77,8 @@ def denoise(layer: LayerData, model: str, *, residual: bool = False) -> Result:
         chosen = _choose(state, model)
         restorer = _load(chosen.model)
         pixels = _pixels(data[0] if state.get("multiscale") else data)
-        restored, record = _restore(pixels, restorer, dict(state.get("metadata") or {}))
+        metadata = dict(state.get("metadata") or {})
+        restored, record = _restore(pixels, restorer, metadata, put_back=model == AUTO)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{name}: {' '.join(str(error).split())}") from None
     place = {key: state[key] for key in _PLACE if key in state}
@@ -130,7 +132,7 @@ def _pixels(data: Any) -> Any:
 
 
 def _restore(
-    pixels: Any, restorer: Restorer, metadata: dict[str, Any]
+    pixels: Any, restorer: Restorer, metadata: dict[str, Any], *, put_back: bool
 ) -> tuple[Any, dict[str, Any]]:
     """The restored pixels, lazy if they came so, and the metadata with what was done."""
     if not isinstance(pixels, np.ndarray):
@@ -143,7 +145,8 @@ def _restore(
         return restorer(pixels), {**metadata, "emd": [*metadata.get("emd", []), facts]}
     shape = pixels.shape
     stack = pixels if pixels.ndim < 4 else pixels.reshape(-1, *shape[-2:])
-    done = restore(Micrograph(stack, metadata=metadata), restorer.model).micrograph
+    given = Micrograph(stack, metadata=metadata)
+    done = restore(given, restorer.model, put_back=put_back).micrograph
     return done.pixels.reshape(shape), done.metadata
 
 
