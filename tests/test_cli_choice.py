@@ -18,10 +18,10 @@ from emd.cli.ledger import Ledger, stamp
     [
         ({"mode": "STEM"}, "stem_skip48_clean", "STEM"),
         ({"mode": "TEM", "kV": 300}, "tem_skip48_clean", "TEM"),
-        ({}, "temstem_mlp1_w7", "does not say"),
-        ({"mode": None}, "temstem_mlp1_w7", "does not say"),
-        ({"mode": "SEM"}, "temstem_mlp1_w7", "does not say"),
-        ({"mode": ["STEM"]}, "temstem_mlp1_w7", "does not say"),
+        ({}, "stem_skip48_clean", "does not say"),
+        ({"mode": None}, "stem_skip48_clean", "does not say"),
+        ({"mode": "SEM"}, "stem_skip48_clean", "does not say"),
+        ({"mode": ["STEM"]}, "stem_skip48_clean", "does not say"),
     ],
 )
 def test_a_model_is_chosen_by_what_the_file_says(metadata, model, words):

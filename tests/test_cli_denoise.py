@@ -224,7 +224,7 @@ def test_auto_chooses_by_the_file_and_says_why(folder, tmp_path, capsys, monkeyp
     assert "as the file says STEM" in said.out.splitlines()[0]
     assert "as the file says TEM" in said.out
     assert "as the file does not say" in said.out
-    assert loaded == ["stem_skip48_clean", "temstem_mlp1_w7", "tem_skip48_clean"]
+    assert loaded == ["stem_skip48_clean", "tem_skip48_clean"]
     entries = record(tmp_path / "out", "done")
     assert {entry["asked"] for entry in entries} == {"auto"}
     assert entries[0]["why"] == "the file says STEM"

@@ -100,6 +100,7 @@ def test_where_auto_takes_a_perceptron_the_file_and_a_remedy_are_named(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(choice._MODELS, "TEM", ("tem_latent1", "the file says TEM"))
+    monkeypatch.setattr(choice, "OTHERWISE", ("temstem_mlp1_w7", choice.OTHERWISE[1]))
     monkeypatch.chdir(tmp_path)
     micrograph.write("plain.tif", Micrograph(counts((40, 56))))
     micrograph.write("tem.tif", Micrograph(counts((40, 56)), metadata={"mode": "TEM"}))

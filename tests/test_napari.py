@@ -156,7 +156,7 @@ def test_auto_chooses_by_the_metadata():
     _, state, _ = layers.denoise(stem, state["name"].removeprefix("grain ")).layers[0]
     assert state["metadata"]["emd"][-1]["put_back"] == []
     ((_, state, _),), _ = layers.denoise(image(noisy(9, 9)), layers.AUTO)
-    assert state["name"] == "grain temstem_mlp1_w7"
+    assert state["name"] == "grain stem_skip48_clean"
     with pytest.raises(ValueError, match="grain: pixels are measured in 1/nm"):
         layers.denoise(image(noisy(9, 9), units=("1/nm", "1/nm")), layers.AUTO)
 
