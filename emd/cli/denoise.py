@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="NAME",
         default=DEFAULT_MODEL,
         help="a name that `emd models` lists; the folder of a model that `emd fit` made; fit: a "
-        "kernel fitted to each file by itself; auto: for TEM, STEM or both by what each file says, "
+        "kernel fitted to each file by itself; auto: for TEM or STEM by what each file says, "
         "with --put-back (default: %(default)s)",
     )
     parser.add_argument(

@@ -36,7 +36,7 @@ class Result(NamedTuple):
 
 def models() -> dict[str, str]:
     """What can be chosen, and a line or two on each: "auto", then the models that are there."""
-    auto = "Chosen by what the layer's metadata say: TEM, STEM, or both."
+    auto = "Chosen by what the layer's metadata say, TEM or STEM; what it loses is put back."
     return {AUTO: auto} | {name: _facts(card) for name, card in available().items()}
 
 

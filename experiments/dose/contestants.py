@@ -124,9 +124,7 @@ def named(name: str, root: str | None) -> Contestant:
     model = model if name == single else ensemble(model)
     prepare = functools.partial(_learned, model)
     stamp = checkpoint.fingerprint(model.variables)
-    is_for_all = single == choice.OTHERWISE[0]  # what emd takes for files that do not tell
-    domain = "temstem" if is_for_all else zoo.find(single).domain
-    return Contestant(name, OURS, stamp, prepare, domain)
+    return Contestant(name, OURS, stamp, prepare, zoo.find(single).domain)
 
 
 def _source(function: Callable[..., object]) -> str:
@@ -139,11 +137,14 @@ def _source(function: Callable[..., object]) -> str:
 def suits(contestant: Contestant, domain: str) -> bool:
     """Return whether a contestant is for micrographs of a domain, "tem" or "stem", or any: "".
 
-    The truth, which is for comparison where columns are found, is for none.
+    What emd takes for files that do not tell is for any, too. The truth, which is for comparison
+    where columns are found, is for none.
     """
     if contestant.kind == LIMIT:
         return False
-    return domain == "" or contestant.domain in ("", domain, "temstem")
+    single = contestant.name.removesuffix(PUT_BACK).removesuffix(SUFFIX)
+    is_for_all = single == choice.OTHERWISE[0]
+    return domain == "" or is_for_all or contestant.domain in ("", domain, "temstem")
 
 
 def fitted(sample: Sample) -> Image:
