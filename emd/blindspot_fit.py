@@ -1,20 +1,21 @@
 """A blind-spot perceptron fitted to one noisy micrograph: what goes further than a kernel.
 
-Owns its training, of seconds, and the judgement of whether it is better than the kernel, on blocks
-of the image that neither its weights nor the time to stop were chosen by.
+Owns what it starts from, and the judgement of whether it is better than the kernel, on blocks of
+the image that neither its weights nor the time to stop were chosen by.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Shaped
 
+from emd.blindspot_train import Examples, ask, surprise, trained
 from emd.checkpoint import Model
 from emd.data.normalise import Scale, measure
 from emd.data.pixels import fill_nonfinite
@@ -27,33 +28,12 @@ _BLOCK_PX = 32
 _LEAST_BLOCKS = 32  # fewer leave too little to learn from, and to judge by
 _MOST_BLOCKS = 320
 _HELD_OUT = 0.25  # of the blocks; half of them say when to stop, half are the judge
-_BATCH = 4096
-_STEPS, _ROUND = 600, 50
-_PATIENCE = 3  # rounds without progress
-_RATE = 3e-3
-_JITTER = 0.25  # of the noise in the features: more of it, drawn anew each time
 _TAPER = 0.8  # of half the window: a distant pixel counts for less
 _LEAST_NOISE = 0.1  # of its variance at the mean
 _STANDARD_ERRORS = 2.0
 _CHANCE = 1.25  # the least power of a small spectrum's rings lies as far below their mean
 _RIDGE = 1e-6
 _LEAST_BLIND = 1e-3  # share of the others in a kernel
-
-
-class Examples(NamedTuple):
-    """Pixels, and what their windows look like.
-
-    Attributes:
-      linear: the linear prediction.
-      even: features of sums.
-      odd: features of differences.
-      pixel: what is to be predicted.
-    """
-
-    linear: Float[Array, "*s"]
-    even: Float[Array, "*s f"]
-    odd: Float[Array, "*s f"]
-    pixel: Float[Array, "*s"]
 
 
 def improved(image: Shaped[np.ndarray, "h w"], kernel: Fit) -> Fit:
@@ -91,7 +71,7 @@ def improved(image: Shaped[np.ndarray, "h w"], kernel: Fit) -> Fit:
     held = math.ceil(_HELD_OUT / 2 * len(blocks))
     groups = blocks[2 * held :], blocks[:held], blocks[held : 2 * held]
     train, stop, test = (_examples(module, start, group) for group in groups)
-    params = _trained(module, start, jitter, train, stop)
+    params = trained(module, start, jitter, train, stop)
     return _judged(kernel, module, params, test, groups[2], (std / scale.mean) ** 2)
 
 
@@ -111,13 +91,17 @@ def _untrained(
     level /= scale.mean**2
     covariance = autocovariance(x, module.width - 1)
     sides = [_features(module.width, covariance, level, sign) for sign in (1, -1)]
-    probe = jnp.zeros((1, module.width, module.width))
-    params = module.init(jax.random.key(0), probe)["params"]
     noise = np.array([level, slope, _LEAST_NOISE * level])
     found = {"linear": _linear(module.width, kernel), "noise": noise}
     found |= {name: side[0] for name, side in zip(("even", "odd"), sides, strict=True)}
     single = {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
-    return {**params, **single}, np.stack([side[1] for side in sides])
+    return {**_initial(module), **single}, np.stack([side[1] for side in sides])
+
+
+@functools.cache
+def _initial(module: BlindSpot) -> dict[str, Any]:
+    probe = jnp.zeros((1, module.width, module.width))
+    return dict(module.init(jax.random.key(0), probe)["params"])
 
 
 def _linear(width: int, kernel: Fit) -> Float[np.ndarray, " p"]:
@@ -166,76 +150,12 @@ def _blocks(x: Float[np.ndarray, "h w"], halo: int) -> Float[np.ndarray, "n b b"
 
 def _examples(module: BlindSpot, params: Any, blocks: Float[np.ndarray, "n b b"]) -> Examples:
     """The pixels of blocks in a row."""
-
-    @jax.jit
-    def describe(block: Float[Array, "b b"]) -> Any:
-        return _ask(module, params, "describe", block[None])
-
-    parts = [describe(block) for block in blocks]
+    parts = [ask(module, params, "describe", block[None]) for block in blocks]
     linear, even, odd = (jnp.concatenate(part) for part in zip(*parts, strict=True))
     halo = module.halo_px
     pixel = jnp.asarray(blocks[:, halo:-halo, halo:-halo])
     flat = (part.reshape(-1, *part.shape[3:]) for part in (linear, even, odd, pixel))
     return Examples(*flat)
-
-
-# --- training --------------------------------------------------------------------------------
-
-
-def _trained(
-    module: BlindSpot,
-    params: dict[str, Any],
-    jitter: Float[np.ndarray, "2 f"],
-    train: Examples,
-    stop: Examples,
-) -> dict[str, Any]:
-    """The parameters under which held out pixels were likeliest."""
-    optimiser = optax.adam(optax.schedules.cosine_decay_schedule(_RATE, _STEPS), b2=0.99)
-    rest = {name: value for name, value in params.items() if name != "prediction"}
-    amount = jnp.asarray(_JITTER * jitter, jnp.float32)
-
-    def loss(own: Any, some: Examples, method: str = "glimpse") -> Float[Array, ""]:
-        mean, variance = _ask(module, {**rest, "prediction": own}, method, *some[:3])
-        return _surprise(some.pixel, mean, variance).mean()
-
-    def step(state: Any, draw: Any) -> tuple[Any, None]:
-        own, memory = state
-        drawn, noise = jax.random.split(draw)
-        chosen = jax.random.randint(drawn, (_BATCH,), 0, len(train.pixel))
-        some = Examples(*(part[chosen] for part in train))
-        blur = jax.random.normal(noise, (2, *some.even.shape)) * amount[:, None]
-        way = jnp.where(jnp.arange(_BATCH) % 2 == 0, 1.0, -1.0)[:, None]
-        some = some._replace(even=some.even + blur[0], odd=way * some.odd + blur[1])
-        change, memory = optimiser.update(jax.grad(loss)(own, some), memory)
-        return (optax.apply_updates(own, change), memory), None
-
-    @jax.jit
-    def round_(state: Any, draw: Any) -> tuple[Any, Float[Array, ""]]:
-        state, _ = jax.lax.scan(step, state, jax.random.split(draw, _ROUND))
-        return state, loss(state[0], stop, "predict")
-
-    own = params["prediction"]
-    best, found, since = float(loss(own, stop)), own, 0
-    state = own, optimiser.init(own)
-    for key in jax.random.split(jax.random.key(1, impl="unsafe_rbg"), _STEPS // _ROUND):
-        state, missed = round_(state, key)
-        since += 1
-        if float(missed) < best:
-            best, found, since = float(missed), state[0], 0
-        if since == _PATIENCE:
-            break
-    return {**rest, "prediction": found}
-
-
-def _ask(module: BlindSpot, params: dict[str, Any], method: str, *given: Any) -> Any:
-    return module.apply({"params": params}, *given, method=method)
-
-
-def _surprise(
-    pixel: Float[Array, " n"], mean: Float[Array, " n"], variance: Float[Array, "*s"]
-) -> Float[Array, " n"]:
-    """Less the logarithm of a Gaussian's density, but for a constant."""
-    return 0.5 * (jnp.log(variance) + (pixel - mean) ** 2 / variance)
 
 
 # --- judgement -------------------------------------------------------------------------------
@@ -250,9 +170,9 @@ def _judged(
     level: float,
 ) -> Fit:
     """The better of the two, by errors on blocks not tuned to, under a noise of no more than is."""
-    mean, variance = _ask(module, params, "predict", *test[:3])
-    restored, share = _ask(module, params, "mix", test.pixel, mean, variance)
-    noise = _ask(module, params, "variance_of_noise", mean) * (level / params["noise"][0])
+    mean, variance = ask(module, params, "predict", *test[:3])
+    restored, share = ask(module, params, "mix", test.pixel, mean, variance)
+    noise = ask(module, params, "variance_of_noise", mean) * (level / params["noise"][0])
     inner = module.halo_px - kernel.model.config.size // 2
     cut = blocks[:, inner : blocks.shape[1] - inner, inner : blocks.shape[2] - inner]
     found: Any = kernel.model.module.apply(kernel.model.variables, jnp.asarray(cut))
@@ -266,8 +186,8 @@ def _judged(
     gain = told_gain(float(errors[0].mean()) / level)
     if gain < LEAST_GAIN_DB or not less.mean() > doubt:
         return kernel
-    plain = _surprise(test.pixel, *_neighbours(blocks, module.halo_px))
-    likelihood = float(np.mean(plain - _surprise(test.pixel, mean, variance)))
+    plain = surprise(test.pixel, *_neighbours(blocks, module.halo_px))
+    likelihood = float(np.mean(plain - surprise(test.pixel, mean, variance)))
     ahead = gain - told_gain(float(errors[1].mean()) / level)
     reason = (
         f"the squared error falls by {gain:.1f} dB or more on blocks not fitted to, "

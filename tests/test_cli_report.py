@@ -160,6 +160,24 @@ def test_an_archive_has_a_page_of_its_first_frame(plain):
     assert "frame 0 of 2" in " ".join(text_of(plain / "out.zarr.report.html").split())
 
 
+def test_what_auto_leaves_out_in_pieces_is_not_said_to_be_put_back(plain, capsys, monkeypatch):
+    archived = pytest.importorskip("emd.archive.folder", reason="needs the extra scale")
+    zarr = pytest.importorskip("zarr")
+    real = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda name, **_: real(MODEL))
+    zarr.create_array("in.zarr", data=counted(), chunks=(48, 48))
+    for whole_px in (1, 96 * 96):
+        monkeypatch.setattr(archived, "UNIT_PX", 48 * 48)
+        monkeypatch.setattr(archived, "WHOLE_PX", whole_px)
+        command = ["denoise", "in.zarr", "-o", f"{whole_px}.zarr", "--report"]
+        assert cli.main(command) == 0
+        is_whole = whole_px > 1
+        said = capsys.readouterr().out
+        assert ("put back: frames are restored in pieces" in said) != is_whole
+        text = text_of(plain / f"{whole_px}.zarr.report.html")
+        assert ("is in the result already" in text) == is_whole
+
+
 def test_in_a_folder_each_result_has_one_and_a_missing_one_is_made(plain, capsys, monkeypatch):
     micrograph.write("b.npy", Micrograph(counted(1)))
     assert denoise("in.tif", "b.npy", "-o", "out/") == 0

@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -80,13 +80,14 @@ _PUT_BACK = (
 
 
 class _Pair(NamedTuple):
-    """An image less its `spikes`, its restoration, and what the file says of it."""
+    """An image less its `spikes`, its restoration, and what their files say of them."""
 
     before: Shaped[np.ndarray, "h w"]
     after: Shaped[np.ndarray, "h w"]
     spikes: int
     shape: tuple[int, ...]
     calibration: Calibration
+    steps: list[dict[str, Any]]
 
 
 def place_of(output: Path) -> Path:
@@ -140,7 +141,8 @@ def write(
     pair = _read(source, output, signal, frame, despike)
     found = findings.find(pair.before, pair.after, model, tile_px=tile_px)
     numbers = findings.rows(found)
-    if put_back:
+    # of archives whose frames are restored in pieces it is left out, as their record tells
+    if put_back and (not pair.steps or pair.steps[-1].get("put_back")):
         numbers.append(_PUT_BACK)
     name = f"{source.name}, restored by {model.config.name}"
     page = _PAGE.format(
@@ -172,7 +174,8 @@ def _read(
         before, spikes = given[:1][0], 0
         if despike:
             before, spikes = _despiked(before)
-        return _Pair(before, made[:1][0], spikes, given.shape, given.calibration)
+        steps = made.metadata.get("emd", [])
+        return _Pair(before, made[:1][0], spikes, given.shape, given.calibration, steps)
 
 
 def _despiked(pixels: Shaped[np.ndarray, "h w"]) -> tuple[Shaped[np.ndarray, "h w"], int]:

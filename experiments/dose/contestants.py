@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from emd import checkpoint, zoo
 from emd.blindspot_fit import improved
+from emd.blindspot_train import trained
 from emd.cli import choice
 from emd.ensemble import SUFFIX, ensemble
 from emd.fit import fit, spectral_floor
@@ -109,7 +110,7 @@ def named(name: str, root: str | None) -> Contestant:
     if name == FIT:
         return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))
     if name == PERCEPTRON:
-        stamp = _digest(_source(fit), _source(improved))
+        stamp = _digest(_source(fit), _source(improved), _source(trained))
         return Contestant(PERCEPTRON, OURS, stamp, lambda _: Ready(fitted_further))
     for rival in rivals.RIVALS:
         # versions of libraries are no part of a stamp: the page tells them
