@@ -65,7 +65,7 @@ def trained(
     best, found, since = float(_missed(module, rest, own, stop, "predict")), own, 0
     state = own, _OPTIMISER.init(own)
     for key in jax.random.split(jax.random.key(1, impl="unsafe_rbg"), _STEPS // _ROUND):
-        state = _learnt(module, rest, amount, train, state, key)
+        state = _learnt(key, module, rest, amount, train, state)
         missed = _missed(module, rest, state[0], stop, "predict")
         since += 1
         if float(missed) < best:
@@ -75,14 +75,14 @@ def trained(
     return {**rest, "prediction": found}
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=1)
 def _learnt(
+    key: Any,
     module: BlindSpot,
     rest: dict[str, Any],
     amount: Float[Array, "2 f"],
     train: Examples,
     state: tuple[Any, Any],
-    key: Any,
 ) -> tuple[Any, Any]:
     """The prediction and the optimiser's memory after a round of batches."""
 
