@@ -24,7 +24,7 @@ class Report(NamedTuple):
       nonfinite_pixels: NaN and infinities, kept as they were.
       despiked_pixels: isolated spikes replaced before restoration.
       put_back: share of the power that the model had taken away which was put back, of each frame;
-        empty where that was not asked for.
+        empty where nothing was, and of archives with more frames than are listed.
       warnings: one line each.
     """
 

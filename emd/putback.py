@@ -4,7 +4,7 @@ Owns the law of it. What a model takes away should be noise alone: white, of the
 image tells. Where the residual's spectrum has clearly more power, the model took structure with it,
 and Wiener's filter of the residual gives back the share that is structure. So no model blurs what
 the image itself shows above its noise, whatever it learnt; a residual of noise alone stays out.
-Large images are done in blocks, which fade into each other.
+Where noise is correlated, more of a residual may be noise. Large images are done in blocks.
 
 Source: Tukey, "Exploratory data analysis" (Addison-Wesley, 1977), for adding the smoothed residual;
 Brunet, Vrscay and Wang, "The use of residuals in image denoising" (ICIAR 2009), for testing it;
@@ -29,6 +29,7 @@ from emd.threads import cores
 LEAST_PX = 32
 """Shortest side of an image that tells a spectrum."""
 
+_MOST = 10.0  # of the noise's variance: what correlated noise has at a frequency; more is structure
 _BLOCK_PX, _OVERLAP_PX = 1152, 128  # steps of 1024
 _TOLERANCE = 0.1  # of the noise's variance, which is not known any better
 _CERTAIN = 6.0  # standard errors: what is less is chance
@@ -62,7 +63,8 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
     Structure that the image hides in its noise cannot, nor contrast that is white, as fine as a
     pixel and everywhere: it is noise to `emd.noise.estimate`. What differs from row to row, as the
     noise and the jitter of scans, stays out. Where noise is not white, as of interpolated images,
-    only what stands out of its ring of spatial frequencies comes back, as a lattice's reflections.
+    what its ring of spatial frequencies has in common stays out, too, unless it is many times the
+    noise; what stands out of that comes back, as a lattice's reflections.
 
     Args:
       seen: finite counts, as the model was given them.
@@ -72,7 +74,7 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
         return PutBack(restored, 0.0, f"nothing is put back: a side is below {LEAST_PX} px")
     noise = estimate(seen)
     if noise.std is None:
-        return PutBack(restored, 0.0, f"nothing is put back: {noise.warnings[0]}")
+        return PutBack(restored, 0.0, f"nothing is put back: {noise.warnings[-1]}")
     if noise.std == 0:
         return PutBack(seen.astype(np.float32), 1.0)
     is_white = not any("correlated" in warning for warning in noise.warnings)
@@ -80,9 +82,9 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
     pixels = restored.astype(np.float32)
     found = taken = 0.0
     for block, weight in _blocks(seen.shape):
-        std = _noise_std(seen[block], restored[block], noise, mean)
+        std, floor = _white_noise(seen[block], restored[block], noise, mean)
         residual = ((seen[block] - restored[block]) / std).astype(np.float32)
-        back = structure(residual, is_white=is_white)
+        back = structure(residual, most=1.0 if is_white else _MOST / floor)
         pixels[block] += weight * std * back
         found += float(np.vdot(weight * back, back))
         taken += float(np.vdot(weight * residual, residual))
@@ -115,16 +117,17 @@ def _spans(length: int) -> list[tuple[slice, Float[np.ndarray, " a"]]]:
     return [(part, (weight / total[part]).astype(np.float32)) for part in parts]
 
 
-def _noise_std(
+def _white_noise(
     seen: Shaped[np.ndarray, "h w"],
     restored: Float[np.ndarray, "h w"],
     noise: Noise,
     mean: float,
-) -> Float[np.ndarray, "h w"]:
-    """The standard deviation of each pixel's noise in a block of an image of a mean, in counts.
+) -> tuple[Float[np.ndarray, "h w"], float]:
+    """The standard deviation of a block's white noise, in counts, and its share of the variance.
 
-    How noise grows is the estimate's. How much there is tell the frequencies that have the least,
-    since fine structure, which the estimate takes for noise, is seldom at all of them.
+    How noise grows with the counts is the estimate's, for an image of a mean. How much there is
+    tell the frequencies that have the least, since fine structure, which the estimate takes for
+    noise, is seldom at all of them.
     """
     level = float(noise.std or 0) ** 2
     variance = np.full_like(restored, level)
@@ -132,18 +135,17 @@ def _noise_std(
         variance *= (restored - noise.offset) / (mean - noise.offset)
     std = np.sqrt(np.maximum(variance, _DARKEST * level))
     scaled = (seen - np.float32(seen.mean(dtype=np.float64))) / std
-    return std * np.float32(math.sqrt(max(spectral_floor(scaled), _LEAST)))
+    floor = max(spectral_floor(scaled), _LEAST)
+    return std * np.float32(math.sqrt(floor)), floor
 
 
 # --- the spectrum of what was taken away -------------------------------------------------------
 
 
-def structure(
-    residual: Float[np.ndarray, "h w"], *, is_white: bool = True
-) -> Float[np.ndarray, "h w"]:
-    """What of a residual is structure; it comes in units of its noise, which has variance 1.
+def structure(residual: Float[np.ndarray, "h w"], *, most: float = 1.0) -> Float[np.ndarray, "h w"]:
+    """What of a residual is structure; it comes in units of its white noise, of variance 1.
 
-    Where that is not white, all that its ring of spatial frequencies has in common is noise.
+    Of noise that may have a power of up to `most`, that is what most of a ring has.
     """
     shape = residual.shape
     spectrum = fft.rfft2(residual, workers=cores())
@@ -154,8 +156,8 @@ def structure(
     rings = _rings(shape)
     enough = rings.bins >= min(_RING_CELLS, rings.bins.max())
     power /= max(1.0, rings.mean(power)[enough].min())
-    if not is_white:
-        power /= np.maximum(1, rings.median(power) / math.log(2))[rings.of].astype(np.float32)
+    if most > 1:
+        power /= np.clip(rings.median(power) / math.log(2), 1, most)[rings.of].astype(np.float32)
     spectrum *= np.maximum(0, 1 - (1 + _TOLERANCE) / expected_power(power, shape))
     return np.asarray(fft.irfft2(spectrum, s=shape, workers=cores()))
 

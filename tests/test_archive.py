@@ -408,6 +408,21 @@ def test_what_is_put_back_where_that_can_be_is_left_out_in_pieces(tmp_path, monk
     assert len(whole.report.put_back) == 1
 
 
+def test_a_job_in_pieces_goes_on_whether_or_not_it_was_to_put_back(tmp_path, monkeypatch):
+    path = store(tmp_path / "a.zarr", noisy((140, 150)), (70, 75))
+    set_limits(monkeypatch, PIECES)
+    due = archive.restore_archive(path, tmp_path / "b.zarr", load())
+    with monkeypatch.context() as patch:
+        patch.setattr(archive.folder, "finish", lambda *_: pytest.fail("stopped"))
+        with pytest.raises(pytest.fail.Exception):
+            archive.restore_archive(path, tmp_path / "c.zarr", load(), put_back=None)
+    set_limits(monkeypatch, {"WHOLE_PX": 140 * 150})  # what was begun in pieces goes on so
+    done = archive.restore_archive(path, tmp_path / "c.zarr", load(), put_back=False)
+    assert done.found == done.units == due.units
+    stored = [zarr.open(tmp_path / name)["0"][...] for name in ("b.zarr", "c.zarr")]
+    np.testing.assert_array_equal(*stored)
+
+
 def test_whole_frames_get_back_what_they_lost(tmp_path, monkeypatch):
     set_limits(monkeypatch, WHOLE)
     stack = noisy((3, 64, 70)) + (np.arange(70) % 5 * 20).astype("uint16")  # too fine for a kernel

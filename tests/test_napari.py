@@ -148,6 +148,8 @@ def test_what_is_no_micrograph_is_refused_in_one_line(layer, line):
 
 def test_auto_chooses_by_the_metadata():
     stem = image(noisy(9, 9), metadata={"mode": "STEM"})
+    lazy = image(da.from_array(noisy(9, 9)), metadata={"mode": "STEM"})
+    assert "grain: nothing is put back: the layer is lazy" in layers.denoise(lazy, layers.AUTO)[1]
     ((_, state, _),), notes = layers.denoise(stem, layers.AUTO)
     assert state["name"] == "grain stem_skip48_clean"
     assert notes[0] == "grain: stem_skip48_clean, as the file says STEM"

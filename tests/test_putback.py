@@ -73,6 +73,9 @@ def test_of_an_image_without_noise_all_comes_back():
     seen = lattice().astype(np.float32)
     found = put_back(seen, flat(seen))
     assert mse(found.pixels, seen) < 1e-4 * np.var(seen)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    discs = 100 / (1 + np.exp(np.hypot(rows - 50, columns - 60) - 30)).astype(np.float32)
+    assert mse(put_back(discs, flat(discs)).pixels, discs) < 1e-4 * np.var(discs)
     constant = np.full((64, 64), 7, np.uint8)
     np.testing.assert_array_equal(put_back(constant, constant + np.float32(1)).pixels, constant)
 
@@ -89,10 +92,10 @@ def test_it_scales_and_shifts_with_the_counts(scale, offset):
 def test_it_flips_and_shifts_with_the_image():
     seen = counted(lattice())
     residual = (seen - seen.mean()) / np.float32(np.sqrt(30))
-    for is_white in (True, False):
-        plain = putback.structure(residual, is_white=is_white)
+    for most in (1.0, 10.0):
+        plain = putback.structure(residual, most=most)
         for move in (lambda x: np.roll(x, (5, 17), (0, 1)), np.flipud, np.fliplr):
-            moved = putback.structure(np.ascontiguousarray(move(residual)), is_white=is_white)
+            moved = putback.structure(np.ascontiguousarray(move(residual)), most=most)
             np.testing.assert_allclose(moved, move(plain), atol=1e-3)
 
 
@@ -182,7 +185,17 @@ def test_correlated_noise_stays_out_and_is_told_of(seed):
     truth = np.full((SIDE, SIDE), 30.0)
     found = put_back(blurred(counted(truth, seed)), truth.astype(np.float32))
     assert "noise is correlated" in found.warning
-    assert found.share < 0.02
+    assert found.share < 0.06
+
+
+@pytest.mark.parametrize("dose", [1e4, 1e6])
+def test_of_an_image_with_little_noise_nearly_all_comes_back(dose):
+    """Its soft edges look like correlated noise."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    truth = dose * (0.2 + 1 / (1 + np.exp((np.hypot(rows - 50, columns - 60) - 30) / 2)))
+    seen = counted(truth)
+    found = put_back(seen, flat(seen))
+    assert mse(found.pixels, truth) < 4 * mse(seen, truth)
 
 
 def test_a_lattice_comes_back_from_correlated_noise():
@@ -194,7 +207,7 @@ def test_a_lattice_comes_back_from_correlated_noise():
 
 
 def test_of_correlated_noise_as_much_stays_out_as_most_of_a_ring_has():
-    """By hand, with medians: bins of a ring alike, those of a lattice many times above them."""
+    """By hand, with medians up to a bound: bins of a ring alike, those of a lattice above them."""
     shape = 64, 64
     ring = np.rint(np.hypot(*np.meshgrid(*(np.fft.fftfreq(64),) * 2)) * 16)
     power = np.random.default_rng(0).exponential(size=shape) * (2 + 5 * np.exp(-ring))
@@ -202,30 +215,35 @@ def test_of_correlated_noise_as_much_stays_out_as_most_of_a_ring_has():
     residual = np.fft.ifft2(np.sqrt(power) * np.exp(1j * np.angle(np.fft.fft2(NORMAL)))).real * 64
     power = np.abs(np.fft.fft2(residual)) ** 2 / residual.size
     for number in np.unique(ring):
-        power[ring == number] /= max(1, np.median(power[ring == number]) / np.log(2))
+        power[ring == number] /= np.clip(np.median(power[ring == number]) / np.log(2), 1, 4)
     kept = np.maximum(0, 1 - 1.1 / expected_by_hand(power))
-    found = putback.structure(residual.astype(np.float32), is_white=False)
+    found = putback.structure(residual.astype(np.float32), most=4.0)
     np.testing.assert_allclose(found, np.fft.ifft2(np.fft.fft2(residual) * kept).real, atol=2e-2)
     assert kept[7, 9] > 0.9
     assert np.mean(kept > 0) < 0.1  # its neighbourhood
 
 
 @pytest.mark.parametrize("shape", [(300, 1500), (2048, 1160)])
-def test_blocks_of_a_large_image_fade_into_each_other(monkeypatch, shape):
+def test_blocks_of_a_large_image_share_its_pixels_out(shape):
     total = np.zeros(shape)
     for block, weight in putback._blocks(shape):
         assert max(weight.shape) <= 1152
         assert weight.min() > 0
         total[block] += weight
     np.testing.assert_allclose(total, 1, rtol=1e-5)
-    monkeypatch.setattr(putback, "_BLOCK_PX", 128)
-    monkeypatch.setattr(putback, "_OVERLAP_PX", 32)
+
+
+def test_blocks_work_like_the_whole_and_leave_no_seam(monkeypatch):
     truth = lattice(300)[:, :200]
     seen = counted(truth)
+    whole = put_back(seen, flat(seen))
+    monkeypatch.setattr(putback, "_BLOCK_PX", 128)
+    monkeypatch.setattr(putback, "_OVERLAP_PX", 32)
+    for _, weight in putback._spans(300):
+        assert np.abs(np.diff(weight)).max() < 1.5 / 32
     found = put_back(seen, flat(seen))
+    assert found.share == pytest.approx(whole.share, abs=0.03)
     assert mse(found.pixels, truth) < 0.2 * min(mse(seen, truth), mse(flat(seen), truth))
-    steps = np.abs(np.diff(found.pixels - truth, axis=0)).max(1)[32:-32]
-    assert steps.max() < 3 * np.median(steps)  # no seam stands out
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (31, 200)])

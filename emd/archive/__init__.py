@@ -93,7 +93,9 @@ def restore_archive(
     folder.sweep(part)
     check_output(output, overwrite=overwrite)
     with _one_line(given, output), _chosen(given, signal) as (number, stored):
-        job = _begun(part, given, number, stored, model, tile_px, despike, put_back)
+        job = folder.begun(
+            *(part, given, number, stored, model, tile_px), despike=despike, put_back=put_back
+        )
         try:
             with hired(scheduler) as (get, workers):
                 share_model(job, model, processes=scheduler is not None)
@@ -102,7 +104,7 @@ def restore_archive(
             forget(job)
         report = folder.report_of(job, stored, model)
         if put_back is None and not job.put_back:
-            report = report._replace(warnings=[*report.warnings, _IN_PIECES])
+            report.warnings.append(_IN_PIECES)
         folder.finish(job, stored, report, output)
     dtype = signal_.narrowed(stored.dtype).name
     return Done(tuple(stored.array.shape), dtype, report, units, found)
@@ -154,31 +156,6 @@ def _chosen(path: Path, wanted: str | int | None) -> Iterator[tuple[int, ome_zar
 # --- the work --------------------------------------------------------------------------------
 
 
-def _begun(
-    part: Path,
-    given: Path,
-    number: int,
-    stored: ome_zarr.Stored,
-    model: Model,
-    tile_px: int | None,
-    despike: bool,
-    put_back: bool | None,
-) -> Job:
-    """The job; `put_back` is as of `restore_archive`."""
-    wanted = put_back is not False
-    job = folder.begun(
-        part, given, number, stored, model, tile_px, despike=despike, put_back=wanted
-    )
-    if put_back is not None:
-        return job
-    return job._replace(put_back=all(_are_whole(tuple(stored.array.shape), job)))
-
-
-def _are_whole(shape: tuple[int, ...], job: Job) -> list[bool]:
-    """Of each group of frames, whether they are restored at once."""
-    return [is_whole(group, shape, job) for group in groups(shape, job)]
-
-
 def _restore(
     job: Job,
     stored: ome_zarr.Stored,
@@ -189,9 +166,10 @@ def _restore(
 ) -> tuple[int, int]:
     """How many units there are, and how many of them had been done."""
     shape = tuple(stored.array.shape)
-    parts, whole = list(groups(shape, job)), _are_whole(shape, job)
+    parts = list(groups(shape, job))
     done = marks.marked(job, len(parts))
     halo = restoring(model).halo
+    whole = [is_whole(group, shape, job) for group in parts]
     for asked, option in ((job.despike, "--despike"), (job.put_back, "--put-back")):
         if asked and not all(whole):
             raise ValueError(

@@ -18,7 +18,7 @@ import numpy as np
 import emd
 from emd.apply import restoring
 from emd.archive import marks
-from emd.archive.grid import Job, groups, numbers
+from emd.archive.grid import Job, groups, is_whole, numbers
 from emd.archive.units import IMAGE
 from emd.checkpoint import Model, fingerprint, replacing
 from emd.data.contents import Contents
@@ -51,60 +51,76 @@ def begun(
     tile_px: int | None,
     *,
     despike: bool,
-    put_back: bool,
+    put_back: bool | None,
 ) -> Job:
-    """A job that goes on in its folder, or begins there.
+    """A job that goes on in its folder, or begins there; it knows what `put_back` None means.
 
     Raises:
       ValueError: the folder is of another job, or of none.
     """
     array = stored.array
+    known = _known(part) if part.exists() else None
+    if known is None:
+        if tile_px is None and hasattr(model.module, "tiles_px"):
+            # by free memory: a run that goes on is to give the same bytes
+            tile_px = restoring(model).tile[0]
+        known = {"settings": {"tile_px": tile_px, "unit_px": UNIT_PX, "whole_px": WHOLE_PX}}
+    weights = fingerprint(model.variables)
+    job = Job(
+        "",
+        source.resolve(),
+        number,
+        part,
+        model.config.name,
+        weights,
+        tuple(array.shards or array.chunks),
+        despike,
+        put_back is not False,
+        **known["settings"],
+    )
+    if put_back is None:
+        shape = tuple(array.shape)
+        job = job._replace(put_back=all(is_whole(g, shape, job) for g in groups(shape, job)))
     identity = {
         "source": _digest(source, array.path),
         "array": array.path,
         "shape": list(array.shape),
         "dtype": stored.dtype.name,
-        "grid": list(array.shards or array.chunks),
-        "model": model.config.name,
-        "weights": fingerprint(model.variables),
+        "grid": list(job.grid),
+        "model": job.model,
+        "weights": weights,
         "version": emd.__version__,
         "despike": despike,
-        "put_back": put_back,
+        "put_back": job.put_back,
     }
-    if part.exists():
-        settings = _resumed(part, identity)
+    if "job" in known:
+        _check(part, dict(known["job"]), identity)
     else:
-        if tile_px is None and hasattr(model.module, "tiles_px"):
-            # by free memory: a run that goes on is to give the same bytes
-            tile_px = restoring(model).tile[0]
-        settings = {"tile_px": tile_px, "unit_px": UNIT_PX, "whole_px": WHOLE_PX}
-        with replacing(part) as work:
-            (work / IMAGE).mkdir()
-            dtype = signal_.narrowed(stored.dtype).newbyteorder("=")
-            shape, place = tuple(array.shape), _place(stored)
-            ome_zarr.create(work / IMAGE, shape, dtype, array.chunks, array.shards, place)
-            marks.put(work / _JOB, json.dumps({"job": identity, "settings": settings}).encode())
-    token = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    return Job(
-        token,
-        source.resolve(),
-        number,
-        part,
-        model.config.name,
-        str(identity["weights"]),
-        tuple(array.shards or array.chunks),
-        despike,
-        put_back,
-        **settings,
-    )
+        _make(part, stored, {"job": identity, **known})
+    return job._replace(token=hashlib.sha256(json.dumps(identity).encode()).hexdigest())
 
 
-def _resumed(part: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def _make(part: Path, stored: ome_zarr.Stored, record: dict[str, Any]) -> None:
+    """Nothing; the folder of a new job is then there."""
+    array = stored.array
+    with replacing(part) as work:
+        (work / IMAGE).mkdir()
+        dtype = signal_.narrowed(stored.dtype).newbyteorder("=")
+        shape, place = tuple(array.shape), _place(stored)
+        ome_zarr.create(work / IMAGE, shape, dtype, array.chunks, array.shards, place)
+        marks.put(work / _JOB, json.dumps(record).encode())
+
+
+def _known(part: Path) -> dict[str, Any]:
+    """What an unfinished job kept of itself: "job", what it is, and "settings"."""
     try:
         known = json.loads((part / _JOB).read_text())
-        then = dict(known["job"])
+        return {name: dict(known[name]) for name in ("job", "settings")}
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{part}: is no unfinished archive of emd: move it away") from None
+
+
+def _check(part: Path, then: dict[str, Any], identity: dict[str, Any]) -> None:
     for name, value in identity.items():
         if then.get(name, False) != value:  # an older job lacks options that were not yet there
             shown = "" if name == "source" else f" ({then.get(name)}, not {value})"
@@ -112,7 +128,6 @@ def _resumed(part: Path, identity: dict[str, Any]) -> dict[str, Any]:
                 f"{part}: was begun with another {name}{shown}: go on with that, or remove the "
                 "folder to start anew"
             )
-    return dict(known["settings"])
 
 
 def _digest(source: Path, array: str) -> str:

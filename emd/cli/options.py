@@ -44,7 +44,14 @@ class Options(NamedTuple):
     @property
     def shaping(self) -> dict[str, Any]:
         """Those that decide what comes out: not the tile, which changes no more than rounding."""
-        asked = {"signal": self.signal, "frame": self.frame, "despike": self.despike}
+        asked: dict[str, Any] = {
+            "signal": self.signal,
+            "frame": self.frame,
+            "despike": self.despike,
+        }
         # these two only where they are done: records from before there were any stay true
-        later = {"ensemble": self.ensemble, "put_back": self.puts_back}
-        return asked | {name: True for name, is_asked in later.items() if is_asked}
+        if self.ensemble:
+            asked["ensemble"] = True
+        if self.puts_back:  # by itself, where that can be; or of all, as asked for
+            asked["put_back"] = self.put_back or choice.AUTO
+        return asked

@@ -38,7 +38,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     source.add_argument(
         "--model",
         metavar="NAME",
-        help="restore BEFORE with this model, or auto, as emd denoise does (default: auto)",
+        help="restore BEFORE with this model, or auto: by what the file says, and with structure "
+        "put back (default: auto)",
     )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the .png to make")
     parser.add_argument(
@@ -117,7 +118,7 @@ def _restored(
 ) -> tuple[np.ndarray, str]:
     """The restored pixels, and by what."""
     from emd import checkpoint
-    from emd.restore import denoise
+    from emd.restore import restore
 
     chooses = model == choice.AUTO
     if chooses:
@@ -132,9 +133,11 @@ def _restored(
     else:
         loaded = checkpoint.load(model, root=root)
     try:
-        return denoise(before, loaded, put_back=chooses).pixels, f"restored by {model}"
+        whole, report = restore(before, loaded, put_back=chooses)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    how = ", structure put back" if any(report.put_back) else ""
+    return whole.pixels, f"restored by {model}{how}"
 
 
 def _history(restored: Micrograph) -> str:

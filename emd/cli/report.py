@@ -141,8 +141,8 @@ def write(
     pair = _read(source, output, signal, frame, despike)
     found = findings.find(pair.before, pair.after, model, tile_px=tile_px)
     numbers = findings.rows(found)
-    # of archives whose frames are restored in pieces it is left out, as their record tells
-    if put_back and (not pair.steps or pair.steps[-1].get("put_back")):
+    told = pair.steps[-1].get("warnings", []) if pair.steps else []
+    if put_back and not any("nothing is put back" in warning for warning in told):
         numbers.append(_PUT_BACK)
     name = f"{source.name}, restored by {model.config.name}"
     page = _PAGE.format(

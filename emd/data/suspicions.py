@@ -28,7 +28,7 @@ class Suspicion(NamedTuple):
     """Why intensities may not be what they seem.
 
     Attributes:
-      name: "negative", "display" or "saturated".
+      name: of its kind: "negative", "display" or "saturated"; of one, frames are told together.
       text: what was found and what follows from it, in a line.
     """
 

@@ -1,9 +1,9 @@
 """A perceptron that tells each pixel from those around it, and then looks at the pixel itself.
 
-Owns its parameters and what it makes of them. How they are found is the business of
-`emd/blindspot_fit.py`. Pixels are taken in pairs that lie opposite each other about the middle of
-the window, as sums and as differences: turned by half a turn, an image changes the sign of the
-differences alone, so that the result has the point symmetry of every lattice.
+Owns its parameters and what it makes of them; `emd/blindspot_fit.py` finds them. Pixels are taken
+in pairs that lie opposite each other about the middle of the window, as sums and as differences:
+turned by half a turn, an image changes the sign of the differences alone, so that the result has
+the point symmetry of every lattice.
 
 Source: Laine, Karras, Lehtinen and Aila, "High-quality self-supervised deep image denoising"
 (NeurIPS 2019): a network blind to the pixel gives its mean and variance, and Bayes' rule mixes the

@@ -136,12 +136,14 @@ def _restore(
 ) -> tuple[Any, dict[str, Any]]:
     """The restored pixels, lazy if they came so, and the metadata with what was done."""
     if not isinstance(pixels, np.ndarray):
-        facts = {
+        facts: dict[str, Any] = {
             "model": restorer.name,
             "weights": fingerprint(restorer.model.variables),
             "version": emd.__version__,
             "lazy": True,  # the rest is known only once every pixel is
         }
+        if put_back:
+            facts["warnings"] = ["nothing is put back: the layer is lazy"]
         return restorer(pixels), {**metadata, "emd": [*metadata.get("emd", []), facts]}
     shape = pixels.shape
     stack = pixels if pixels.ndim < 4 else pixels.reshape(-1, *shape[-2:])

@@ -43,9 +43,9 @@ emd denoise micrograph.tif -o restored.tif --model stem_skip48_clean
 emd denoise lattice.tif -o restored.tif --model stem_skip48_columns --ensemble
 ```
 
-`..._clean` is for any micrograph of its domain, and what `--model auto` takes. `..._columns` knows
-atom columns on a flat ground, about 5 px wide at half their height: closer to the truth there,
-wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
+`..._clean` is what `--model auto` takes: that of TEM where the file says so, else that of STEM.
+`..._columns` knows atom columns on a flat ground, about 5 px wide at half their height: closer to
+the truth there, wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
 
 ## What they are good for
 
