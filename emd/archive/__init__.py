@@ -88,10 +88,7 @@ def restore_archive(
       OSError: the disk is full, or no scheduler answers.
     """
     given, output = Path(source), Path(output)
-    _check_names(given, output)
-    part = output.resolve().with_name(output.name + ".part")
-    folder.sweep(part)
-    check_output(output, overwrite=overwrite)
+    part = _part_of(given, output, overwrite=overwrite)
     with _one_line(given, output), _chosen(given, signal) as (number, stored):
         job = folder.begun(
             *(part, given, number, stored, model, tile_px), despike=despike, put_back=put_back
@@ -110,11 +107,16 @@ def restore_archive(
     return Done(tuple(stored.array.shape), dtype, report, units, found)
 
 
-def _check_names(given: Path, output: Path) -> None:
+def _part_of(given: Path, output: Path, *, overwrite: bool) -> Path:
+    """Where an output is made, if nothing stands against it."""
     if output.suffix.lower() != ".zarr":
         raise ValueError(f"{output}: an archive's restoration is one, too: name it .zarr")
     if output.resolve() == given.resolve():
         raise ValueError(f"{output}: is the input: give the output another name")
+    part = output.resolve().with_name(output.name + ".part")
+    folder.sweep(part)
+    check_output(output, overwrite=overwrite)
+    return part
 
 
 @contextmanager
