@@ -39,7 +39,7 @@ def draw(kind: str, *, side_px: int, dose: float, seed: int) -> simulate.Simulat
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: use one of {', '.join(KINDS)}")
-    return KINDS[kind](jax.random.key(seed), side_px=side_px, dose=dose)
+    return simulate.compiled(KINDS[kind])(jax.random.key(seed), side_px=side_px, dose=dose)
 
 
 def run(config: Config) -> dict[str, float]:

@@ -236,7 +236,7 @@ def test_simulated_images_are_none_that_training_draws():
     (held_out, *_) = images.simulated(side_px=64, scenes=1, doses=(50.0,))
     for index in range(3):
         key = jax.random.fold_in(jax.random.key(0), index)
-        drawn = images.compiled(kind)(key, side_px=64, dose=50.0)
+        drawn = simulate.compiled(kind)(key, side_px=64, dose=50.0)
         assert not np.array_equal(np.asarray(drawn.clean[0]), held_out.clean)
 
 

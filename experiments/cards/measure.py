@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +24,6 @@ from emd.restore import denoise
 from emd.trust.reference import scenes_of
 from experiments import simulate
 from experiments.benchmark import table
-from experiments.rate_distortion.images import compiled
 
 DOSES = (2.0, 20.0, 200.0, 2000.0)
 """Mean counts a pixel of the scenes that models are scored on."""
@@ -84,7 +82,7 @@ def kinds_for(config: zoo.ModelConfig) -> list[str]:
 
 def draw(kind: str, dose: float, *, side_px: int, seed: int) -> Scene:
     """Return one scene, as a detector without readout noise counts it."""
-    made = compiled(simulate.KINDS[kind])(jax.random.key(seed), side_px=side_px, dose=dose)
+    made = simulate.draw(kind, side_px=side_px, dose=dose, seed=seed)
     return Scene(np.asarray(made.counts[0]), np.asarray(made.clean[0]))
 
 

@@ -99,7 +99,7 @@ def simulated(*, seed: int, count: int, side_px: int = SIDE_PX) -> list[Crop]:
             key = jax.random.fold_in(jax.random.key(seed), _SCENES + number)
             scene_key, expose_key = jax.random.split(jax.random.fold_in(key, turn))
             name = names[turn % len(names)]
-            made = images.compiled(kinds[name])(scene_key, side_px=side_px, dose=1000.0)
+            made = simulate.compiled(kinds[name])(scene_key, side_px=side_px, dose=1000.0)
             label = f"simulated {name} {turn}"
             found.append(_exposed(expose_key, label, domain, np.asarray(made.clean[0])))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -84,12 +83,6 @@ def middle(pixels: Shaped[np.ndarray, "h w"], side_px: int) -> Shaped[np.ndarray
     return np.ascontiguousarray(pixels[tuple(cuts)])
 
 
-@functools.cache
-def compiled(kind: simulate.Kind) -> simulate.Kind:
-    """Return a kind of scene that is compiled once for each size."""
-    return jax.jit(kind, static_argnames="side_px")
-
-
 def simulated(*, side_px: int, scenes: int, doses: Sequence[float] = DOSES) -> list[Image]:
     """Return so many scenes of each domain at each dose, as whole counts in uint16.
 
@@ -102,7 +95,7 @@ def simulated(*, side_px: int, scenes: int, doses: Sequence[float] = DOSES) -> l
         for turn in range(scenes * len(doses)):
             name, dose = names[turn % len(names)], doses[turn // scenes]
             key = jax.random.fold_in(jax.random.key(_SEED), len(drawn))
-            made = compiled(kinds[name])(key, side_px=side_px, dose=dose)
+            made = simulate.compiled(kinds[name])(key, side_px=side_px, dose=dose)
             counts = np.clip(np.rint(np.asarray(made.counts[0])), 0, 65535).astype(np.uint16)
             label = f"simulated {name}, dose {dose:g}"
             clean = np.asarray(made.clean[0])

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ __all__ = [
     "Simulated",
     "column_image",
     "columns",
+    "compiled",
     "contrast_transfer",
     "detect",
     "diffraction",
@@ -86,6 +87,12 @@ KINDS: dict[str, tuple[tuple[Kind, float, float], ...]] = {
     ),
     "columns": ((haadf_lattice, 0.5, 1000.0),),
 }
+
+
+@cache
+def compiled(kind: Kind) -> Kind:
+    """A kind that is compiled once for each size: by itself it runs operation by operation."""
+    return jax.jit(kind, static_argnames="side_px")
 
 
 @partial(jax.jit, static_argnames=("kind", "side_px"))
