@@ -89,8 +89,8 @@ def put_back(seen: Shaped[np.ndarray, "h w"], restored: Float[np.ndarray, "h w"]
         found += float(np.vdot(weight * back, back))
         taken += float(np.vdot(weight * residual, residual))
     warning = (
-        "noise is correlated, or structure as fine as a pixel looks so: only reflections that "
-        "stand out are put back"
+        "noise is correlated, or structure as fine as a pixel looks so: only what stands out of it "
+        "is put back"
     )
     return PutBack(pixels, min(found / max(taken, 1e-30), 1.0), None if is_white else warning)
 
