@@ -25,6 +25,7 @@ class Report(NamedTuple):
       despiked_pixels: isolated spikes replaced before restoration.
       put_back: share of the power that the model had taken away which was put back, of each frame;
         empty where nothing was, and of archives with more frames than are listed.
+      gain: counts that an electron makes, where that was told; else the image told of its noise.
       warnings: one line each.
     """
 
@@ -39,6 +40,7 @@ class Report(NamedTuple):
     nonfinite_pixels: int
     despiked_pixels: int
     put_back: list[float]
+    gain: float | None
     warnings: list[str]
 
 

@@ -44,6 +44,7 @@ def restore_file(
     tile_px: int | None = None,
     despike: bool = False,
     put_back: bool = False,
+    gain: float | None = None,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -61,6 +62,7 @@ def restore_file(
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first.
       put_back: add what the residual still shows beyond the noise.
+      gain: counts that an electron makes, where that is known: see `emd.restore.restore`.
       overwrite: replace a file that is there.
       progress: called with the share of frames done, from 0 to 1.
 
@@ -78,6 +80,7 @@ def restore_file(
                     tile_px=tile_px,
                     despike=despike,
                     put_back=put_back,
+                    gain=gain,
                     progress=progress,
                 )
             except micrograph.FormatError:

@@ -14,17 +14,16 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 import emd
-from emd import putback
 from emd.apply import network, over_frames, reader, restoring, run, tiling_of
 from emd.checkpoint import Model, fingerprint
-from emd.data.intensity import Frame, Outcome, finish, prepare
+from emd.data.intensity import Outcome, finish, prepare
 from emd.data.micrograph import Micrograph
-from emd.data.normalise import Scale, denormalise, normalise
+from emd.data.normalise import Scale, denormalise
 from emd.data.pixels import bands
-from emd.data.suspicions import Suspicion, told
+from emd.data.suspicions import told
 from emd.history import Report, now, with_history
 from emd.models.autoencoder import STRIDE, Autoencoder
-from emd.putback import PutBack
+from emd.putback import PutBack, check_gain, into_frame
 from emd.tiling import Tile, gather, paste, stream
 
 
@@ -58,6 +57,7 @@ def denoise(
     tile_px: int | None = ...,
     despike: bool = ...,
     put_back: bool = ...,
+    gain: float | None = ...,
 ) -> Micrograph: ...
 @overload
 def denoise(
@@ -67,6 +67,7 @@ def denoise(
     tile_px: int | None = ...,
     despike: bool = ...,
     put_back: bool = ...,
+    gain: float | None = ...,
 ) -> np.ndarray: ...
 def denoise(
     micrograph: Micrograph | np.ndarray,
@@ -75,11 +76,12 @@ def denoise(
     tile_px: int | None = None,
     despike: bool = False,
     put_back: bool = False,
+    gain: float | None = None,
 ) -> Micrograph | np.ndarray:
     """The restored micrograph or array, of the same size and type: see `restore`."""
     given = _as_micrograph(micrograph)
-    whole = restore(given, model, tile_px=tile_px, despike=despike, put_back=put_back).micrograph
-    return whole if isinstance(micrograph, Micrograph) else whole.pixels
+    done = restore(given, model, tile_px=tile_px, despike=despike, put_back=put_back, gain=gain)
+    return done.micrograph if isinstance(micrograph, Micrograph) else done.micrograph.pixels
 
 
 def restore(
@@ -89,6 +91,7 @@ def restore(
     tile_px: int | None = None,
     despike: bool = False,
     put_back: bool = False,
+    gain: float | None = None,
 ) -> Restored:
     """The restored micrograph, of the same size, type and calibration, and what was done to it.
 
@@ -106,10 +109,12 @@ def restore(
         than rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
       put_back: add what the residual still shows beyond the noise, see `emd.putback`.
+      gain: counts that an electron makes, where that is known and nothing else makes noise: 1 for a
+        counting camera. Putting back then needs no estimate of the noise.
 
     Raises:
-      ValueError: `tile_px` below 1; counts so far apart that their sum overflows; a model whose
-        result is not finite.
+      ValueError: `tile_px` below 1; a gain not above 0, or where nothing is put back; counts so far
+        apart that their sum overflows; a model whose result is not finite.
 
     Source: paper, section 2.2 (normalisation); reflect padding as in the published program.
     Deviation: that program normalises every tile by itself, which leaves seams. Networks with skip
@@ -118,7 +123,7 @@ def restore(
     stack = micrograph.pixels.reshape(-1, *micrograph.pixels.shape[-2:])
     restored = np.empty(stack.shape, stack.dtype)
     report = restore_frames(
-        stack, restored, model, tile_px=tile_px, despike=despike, put_back=put_back
+        *(stack, restored, model), tile_px=tile_px, despike=despike, put_back=put_back, gain=gain
     )
     result = dataclasses.replace(
         micrograph,
@@ -144,6 +149,7 @@ def restore_frames(
     tile_px: int | None = None,
     despike: bool = False,
     put_back: bool = False,
+    gain: float | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Report:
     """What was done to frames that are read, restored and written to `out` a few at a time.
@@ -151,15 +157,17 @@ def restore_frames(
     Args:
       stack: as many frames as `out` has, of its shape and type; each is asked for once, in order.
       out: gets the restored frames.
-      model: as of `restore`, as are `tile_px`, `despike` and `put_back`.
+      model: as of `restore`, as are `tile_px`, `despike`, `put_back` and `gain`.
       tile_px: see above.
       despike: see above.
       put_back: see above.
+      gain: see above.
       progress: called with the share of frames done, from 0 to 1.
 
     Raises:
       ValueError: as of `restore`.
     """
+    check_gain(gain, put_back=put_back)
     count, height, width = out.shape
     engine = restoring(
         model, beside=height * width * (out.dtype.itemsize + (12 if put_back else 4))
@@ -174,24 +182,14 @@ def restore_frames(
         raw = place if out.dtype == np.float32 else np.empty(place.shape, np.float32)
         over_frames(engine, tiling, frames, raw)
         if put_back:
-            put += [_put_back(*images) for images in zip(frames, raw, strict=True)]
+            put += [into_frame(*images, gain) for images in zip(frames, raw, strict=True)]
         outcomes += [
             finish(*images, keep_mean=not model.config.published)
             for images in zip(frames, raw, given, place, strict=True)
         ]
         if progress is not None:
             progress(len(outcomes) / count)
-    return _make_report(model, outcomes, put)
-
-
-def _put_back(frame: Frame, raw: Float[np.ndarray, "h w"]) -> PutBack:
-    """What was put back into a model's normalised result, in place."""
-    seen = np.empty(raw.shape, np.float32)
-    for band in bands(*raw.shape):
-        seen[band] = normalise(frame.pixels[band], frame.scale)
-    found = putback.put_back(seen, raw)
-    raw[...] = found.pixels
-    return found
+    return _make_report(model, outcomes, put, gain)
 
 
 def encode(
@@ -260,14 +258,16 @@ def _as_micrograph(given: Micrograph | np.ndarray) -> Micrograph:
     return given if isinstance(given, Micrograph) else Micrograph(np.asarray(given))
 
 
-def _make_report(model: Model, outcomes: list[Outcome], put: list[PutBack]) -> Report:
+def _make_report(
+    model: Model, outcomes: list[Outcome], put: list[PutBack], gain: float | None
+) -> Report:
     warnings = [
         f"frame {number}: {text}" if len(outcomes) > 1 else text
         for number, text in enumerate(outcome.warning for outcome in outcomes)
         if text is not None
     ]
     warnings += told([outcome.suspicions for outcome in outcomes])
-    warnings += told([(Suspicion(w, w),) if w is not None else () for _, _, w in put])
+    warnings += told([() if s is None else (s,) for _, _, s in put])
     return Report(
         model=model.config.name,
         weights=fingerprint(model.variables),
@@ -280,6 +280,7 @@ def _make_report(model: Model, outcomes: list[Outcome], put: list[PutBack]) -> R
         nonfinite_pixels=sum(outcome.nonfinite for outcome in outcomes),
         despiked_pixels=sum(outcome.spikes for outcome in outcomes),
         put_back=[round(each.share, 4) for each in put],
+        gain=gain,
         warnings=warnings,
     )
 

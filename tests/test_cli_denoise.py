@@ -256,8 +256,25 @@ def test_where_emd_chooses_the_model_structure_is_put_back(tmp_path, monkeypatch
     for done in ("1 done, 0 skipped", "0 done, 1 skipped (done before)"):
         assert denoise("in.tif", "-o", "out/", model="auto") == 0
         assert done in capsys.readouterr().err
-    for option in ("--put-back", "--no-put-back"):
-        assert denoise("in.tif", "-o", "out/", option, model="auto") == 1
+    for options in (["--put-back"], ["--no-put-back"], ["--gain", "2"]):
+        assert denoise("in.tif", "-o", "out/", *options, model="auto") == 1
+
+
+def test_a_gain_tells_what_is_put_back(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).poisson(50, (64, 70)).astype("u2")
+    micrograph.write("in.tif", Micrograph(pixels))
+    for gain, due in (("1", None), ("50", "noise is 0.0"), ("0.01", "noise seems ")):
+        options = ["--put-back", "--gain", gain, "--overwrite"]
+        assert denoise("in.tif", "-o", "out.tif", *options) == 0
+        said = capsys.readouterr().out
+        assert ("times that of electrons of this gain" in said) == (due is not None)
+        assert due is None or due in said
+        assert micrograph.read("out.tif").metadata["emd"][-1]["gain"] == float(gain)
+    for options in (["--gain", "1"], ["--gain", "1", "--no-put-back"]):
+        assert denoise("in.tif", "-o", "new.tif", *options) == 1
+        assert "--gain is for --put-back: ask for that, too" in capsys.readouterr().err
+    assert not (tmp_path / "new.tif").exists()
 
 
 def several(path):

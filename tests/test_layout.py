@@ -33,7 +33,7 @@ ORDER = (
     ("emd.data.truths",),
     ("emd.zoo",),
     ("emd.checkpoint",),
-    ("emd.fit", "emd.ensemble", "emd.history", "emd.blindspot_train"),
+    ("emd.fit", "emd.ensemble", "emd.history", "emd.blindspot_train", "emd.structure"),
     ("emd.blindspot_fit", "emd.putback"),
     ("emd.training",),
     ("emd.training.schedule", "emd.training.objective", "emd.training.padding"),

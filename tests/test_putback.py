@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from test_structure import rows_of_their_own
 
 from emd import putback
-from emd.putback import put_back
+from emd.putback import Electrons, put_back
 
 SIDE = 128
-NORMAL = np.random.default_rng(7).normal(size=(64, 64))
 
 
 def lattice(side=SIDE, mean=30.0, contrast=10.0):
@@ -35,7 +35,7 @@ def test_noise_alone_stays_out(seed):
     found = put_back(counted(truth, seed), truth.astype(np.float32))
     assert found.share < 0.005
     assert mse(found.pixels, truth) < 0.005 * truth.mean()
-    assert found.warning is None
+    assert found.suspicion is None
 
 
 def test_noise_alone_stays_out_where_it_is_not_what_the_image_tells():
@@ -89,83 +89,6 @@ def test_it_scales_and_shifts_with_the_counts(scale, offset):
     np.testing.assert_allclose((moved.pixels - offset) / scale, plain, atol=2e-3)
 
 
-def test_it_flips_and_shifts_with_the_image():
-    seen = counted(lattice())
-    residual = (seen - seen.mean()) / np.float32(np.sqrt(30))
-    for most in (1.0, 10.0):
-        plain = putback.structure(residual, most=most)
-        for move in (lambda x: np.roll(x, (5, 17), (0, 1)), np.flipud, np.fliplr):
-            moved = putback.structure(np.ascontiguousarray(move(residual)), most=most)
-            np.testing.assert_allclose(moved, move(plain), atol=1e-3)
-
-
-def expected_by_hand(power):
-    """Rings, then a circular Gaussian blur, then single bins; over the whole plane."""
-    height, width = power.shape
-    down, along = np.fft.fftfreq(height), np.fft.fftfreq(width)  # cycles a pixel
-    ring = np.rint(np.hypot(down[:, None], along[None]) * (min(power.shape) / 4))
-    expected = np.ones(power.shape)
-    for number in np.unique(ring):
-        bins = power[ring == number]  # each twice, but for a few
-        if bins.mean() > 1.1 + 6 / np.sqrt(bins.size / 2):
-            expected[ring == number] = bins.mean()
-    blurs = []
-    for n in (height, width):
-        apart = np.arange(n)[:, None] - np.arange(n)[None] + n * np.arange(-2, 3)[:, None, None]
-        weight = np.exp(-(apart**2) / 8.0).sum(0)
-        blurs.append(weight / weight.sum(1, keepdims=True))
-    blurred = blurs[0] @ (power / expected) @ blurs[1].T
-    certain = blurred > 1.1 + 6 / np.sqrt(16 * np.pi)
-    expected = np.where(certain, expected * blurred, expected)
-    limit = np.log(power.size / 2) + 5
-    return np.where(power > expected * limit, power, expected)
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (48, 65)])
-def test_the_expected_power_is_that_of_rings_blurs_and_single_bins(shape):
-    image = np.random.default_rng(3).normal(size=shape)
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    image += 0.9 * np.cos(rows * 1.9) * np.cos(columns * 0.7)  # a lattice
-    image += 2 * np.cos(2 * np.pi * columns * 20 / shape[1])  # a single bin
-    image += 3 * np.cumsum(np.random.default_rng(4).normal(size=shape), 1) / shape[1]  # a ring
-    whole = np.abs(np.fft.fft2(image)) ** 2 / image.size
-    half = shape[1] // 2 + 1
-    found = putback.expected_power(whole[:, :half], shape)
-    by_hand = expected_by_hand(whole)[:, :half]
-    assert 1 < np.unique(np.round(by_hand, 6)).size < by_hand.size
-    np.testing.assert_allclose(found, by_hand, rtol=1e-3)
-
-
-def rows_of_their_own(shape, seed=0):
-    """Normal noise of variance 1 whose neighbours along rows, and they alone, have correlation."""
-    normal = np.random.default_rng(seed).normal(size=shape)
-    spectrum = np.fft.rfft(normal, axis=1)
-    power = 1 / (1 + (np.fft.rfftfreq(shape[1]) * 60) ** 2)
-    power /= power.mean()
-    return np.fft.irfft(spectrum * np.sqrt(power), shape[1], axis=1), power
-
-
-def test_noise_of_rows_is_told_by_frequency_along_them():
-    shape = 256, 200
-    white = np.random.default_rng(1).normal(size=shape)
-    lines, due = rows_of_their_own(shape)
-
-    def level(image):
-        power = np.abs(np.fft.rfft2(image)) ** 2 / image.size
-        return putback.row_noise(power, shape)
-
-    np.testing.assert_array_equal(level(white), 1)
-    found = level(white + lines)
-    strong = 1 + due > 2
-    np.testing.assert_allclose(found[strong], 1 + due[strong], rtol=0.5)
-    assert np.mean(found[strong] / (1 + due[strong])) == pytest.approx(1, abs=0.2)
-    np.testing.assert_array_equal(found[due < 0.1], 1)
-    # down the columns, or without a direction: structure
-    np.testing.assert_array_equal(level(white + rows_of_their_own(shape[::-1])[0].T), 1)
-    blurred = sum(np.roll(white, (i, j), (0, 1)) for i in range(2) for j in range(2))
-    np.testing.assert_array_equal(level(blurred), 1)
-
-
 def test_noise_of_rows_stays_out_and_a_lattice_comes_back():
     truth = lattice()
     lines = 3 * rows_of_their_own(truth.shape)[0]
@@ -184,7 +107,7 @@ def blurred(image):
 def test_correlated_noise_stays_out_and_is_told_of(seed):
     truth = np.full((SIDE, SIDE), 30.0)
     found = put_back(blurred(counted(truth, seed)), truth.astype(np.float32))
-    assert "noise is correlated" in found.warning
+    assert "noise is correlated" in found.suspicion.text
     assert found.share < 0.06
 
 
@@ -202,25 +125,8 @@ def test_a_lattice_comes_back_from_correlated_noise():
     truth = blurred(lattice())
     seen = blurred(counted(lattice()))
     found = put_back(seen, flat(seen))
-    assert "noise is correlated" in found.warning
+    assert "noise is correlated" in found.suspicion.text
     assert mse(found.pixels, truth) < 0.3 * min(mse(seen, truth), mse(flat(seen), truth))
-
-
-def test_of_correlated_noise_as_much_stays_out_as_most_of_a_ring_has():
-    """By hand, with medians up to a bound: bins of a ring alike, those of a lattice above them."""
-    shape = 64, 64
-    ring = np.rint(np.hypot(*np.meshgrid(*(np.fft.fftfreq(64),) * 2)) * 16)
-    power = np.random.default_rng(0).exponential(size=shape) * (2 + 5 * np.exp(-ring))
-    power[7, 9] = power[-7, -9] = 400
-    residual = np.fft.ifft2(np.sqrt(power) * np.exp(1j * np.angle(np.fft.fft2(NORMAL)))).real * 64
-    power = np.abs(np.fft.fft2(residual)) ** 2 / residual.size
-    for number in np.unique(ring):
-        power[ring == number] /= np.clip(np.median(power[ring == number]) / np.log(2), 1, 4)
-    kept = np.maximum(0, 1 - 1.1 / expected_by_hand(power))
-    found = putback.structure(residual.astype(np.float32), most=4.0)
-    np.testing.assert_allclose(found, np.fft.ifft2(np.fft.fft2(residual) * kept).real, atol=2e-2)
-    assert kept[7, 9] > 0.9
-    assert np.mean(kept > 0) < 0.1  # its neighbourhood
 
 
 @pytest.mark.parametrize("shape", [(300, 1500), (2048, 1160)])
@@ -251,4 +157,63 @@ def test_small_images_stay_as_the_model_made_them(shape):
     seen = counted(np.full(shape, 9.0))
     found = put_back(seen, flat(seen))
     np.testing.assert_array_equal(found.pixels, flat(seen))
-    assert found.warning == "nothing is put back: a side is below 32 px"
+    assert found.suspicion.text == "nothing is put back: a side is below 32 px"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_of_a_known_gain_stays_out(seed):
+    """Of one brightness, too, which tells an estimate nothing."""
+    for truth in (np.linspace(5.0, 60.0, SIDE**2).reshape(SIDE, SIDE), np.full((SIDE, SIDE), 0.3)):
+        found = put_back(counted(truth, seed), truth.astype(np.float32), Electrons(1.0))
+        assert found.share < 0.005
+        assert found.suspicion is None
+
+
+@pytest.mark.parametrize("contrast", [0.6, 1.0, 10.0])
+def test_of_a_known_gain_structure_as_fine_as_a_pixel_comes_back(contrast):
+    """White contrast of variance S under noise of variance N: Wiener leaves S N / (S + N)."""
+    dose = 400.0
+    white = np.random.default_rng(5).uniform(-(3**0.5), 3**0.5, size=(SIDE, SIDE))
+    truth = dose + contrast * np.sqrt(dose) * white
+    seen = counted(truth)
+    found = put_back(seen, flat(seen), Electrons(1.0))
+    due = contrast**2 / (contrast**2 + 1) * dose
+    assert mse(found.pixels, truth) == pytest.approx(due, rel=0.2)
+    told = put_back(seen, flat(seen))  # to an estimate it is noise
+    assert mse(told.pixels, truth) == pytest.approx(contrast**2 * dose, rel=0.1)
+
+
+def test_of_a_known_gain_what_rows_have_of_their_own_comes_back():
+    truth = 100 + 20 * rows_of_their_own((SIDE, SIDE))[0]
+    seen = counted(truth)
+    found = put_back(seen, flat(seen), Electrons(1.0))
+    assert mse(found.pixels, truth) < 0.7 * mse(seen, truth)
+
+
+@pytest.mark.parametrize(("gain", "black"), [(3.0, 0.0), (0.02, 5.0), (40.0, -900.0)])
+def test_a_known_gain_scales_and_shifts_with_the_counts(gain, black):
+    seen = counted(lattice())
+    plain = put_back(seen, flat(seen), Electrons(1.0)).pixels
+    given = (
+        gain * seen.astype(np.float64) + black,
+        np.float32(gain) * flat(seen) + np.float32(black),
+    )
+    moved = put_back(*given, Electrons(gain, black)).pixels
+    np.testing.assert_allclose((moved - black) / gain, plain, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"), [(4.0, "noise is 0.2"), (1.1, None), (0.2, "noise seems 4.")]
+)
+def test_a_gain_that_does_not_fit_the_noise_is_told_of(gain, words):
+    truth = lattice()
+    found = put_back(counted(truth), truth.astype(np.float32), Electrons(gain))
+    assert (found.suspicion is None) == (words is None)
+    assert words is None or words in found.suspicion.text
+
+
+def test_without_electrons_nothing_is_put_back():
+    seen = counted(lattice())
+    found = put_back(seen, flat(seen), Electrons(1.0, 500.0))
+    np.testing.assert_array_equal(found.pixels, flat(seen))
+    assert found.suspicion.text.startswith("nothing is put back: its mean is no more than")

@@ -225,6 +225,25 @@ def test_structure_that_a_model_took_away_is_put_back(name):
     ]
 
 
+def test_a_known_gain_tells_the_noise_and_is_recorded():
+    """Contrast as fine as a pixel and everywhere, in counts of 3 an electron; a constant frame."""
+    model = make_model("tem_mlp1_w5")
+    random = np.random.default_rng(0)
+    truth = random.uniform(20, 180, (64, 70))
+    stack = np.stack([3 * random.poisson(truth), np.full(truth.shape, 90)]).astype(np.uint16)
+    plain = restore.restore(Micrograph(stack), model, put_back=True)
+    whole = restore.restore(Micrograph(stack), model, put_back=True, gain=3.0)
+    assert plain.report.gain is None
+    assert whole.report.gain == 3
+    least = 3 * np.sqrt(truth.mean())
+    assert (whole.micrograph.pixels[0] - 3 * truth).std() < 1.05 * least
+    assert (plain.micrograph.pixels[0] - 3 * truth).std() > 3 * least
+    np.testing.assert_array_equal(whole.micrograph.pixels[1], stack[1])
+    for gain, put_back in ((0.0, True), (-1.0, True), (np.nan, True), (1.0, False)):
+        with pytest.raises(ValueError, match=f"a gain of {gain}: give one above 0"):
+            restore.denoise(stack, model, put_back=put_back, gain=gain)
+
+
 @pytest.mark.parametrize("shape", [(5, 24, 33), (3, 80, 70), (1, 20, 20)])
 def test_a_stack_is_its_frames(shape):
     x = noisy(shape) * np.arange(1, shape[0] + 1, dtype=np.float32)[:, None, None]

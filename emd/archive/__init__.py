@@ -56,6 +56,7 @@ def restore_archive(
     tile_px: int | None = None,
     despike: bool = False,
     put_back: bool | None = False,
+    gain: float | None = None,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -63,8 +64,7 @@ def restore_archive(
 
     The pixels are those of `emd.restore.restore` to rounding: of floats a few units in the last
     place, of integers one count where the exact result lies that near a half. Memory is bounded by
-    the chunks. Work goes on in OUTPUT.part, and takes OUTPUT's place at the end; a run that finds
-    such a folder of the same job does only what is missing there.
+    the chunks. Work goes on in OUTPUT.part; a run that finds that of the same job does the rest.
 
     Args:
       source: a Zarr or OME-Zarr folder, or a ZIP archive of one.
@@ -76,6 +76,7 @@ def restore_archive(
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first; only frames that are restored at once.
       put_back: add what the residual shows beyond the noise; None: if all frames are such, too.
+      gain: counts that an electron makes, where that is known: see `emd.restore.restore`.
       overwrite: replace an archive that is there.
       progress: called with the share of units done, from 0 to 1.
 
@@ -91,7 +92,7 @@ def restore_archive(
     part = _part_of(given, output, overwrite=overwrite)
     with _one_line(given, output), _chosen(given, signal) as (number, stored):
         job = folder.begun(
-            *(part, given, number, stored, model, tile_px), despike=despike, put_back=put_back
+            *(part, given, number, stored, model, tile_px, gain), despike=despike, put_back=put_back
         )
         try:
             with hired(scheduler) as (get, workers):

@@ -26,6 +26,7 @@ from emd.data.formats import ngff, ome_zarr
 from emd.data.formats import signal as signal_
 from emd.data.replacing import replace_folder
 from emd.history import Report, now, with_history
+from emd.putback import check_gain
 
 UNIT_PX = 2**22
 WHOLE_PX = 2**26
@@ -49,6 +50,7 @@ def begun(
     stored: ome_zarr.Stored,
     model: Model,
     tile_px: int | None,
+    gain: float | None,
     *,
     despike: bool,
     put_back: bool | None,
@@ -56,8 +58,9 @@ def begun(
     """A job that goes on in its folder, or begins there; it knows what `put_back` None means.
 
     Raises:
-      ValueError: the folder is of another job, or of none.
+      ValueError: the folder is of another job, or of none; a gain that `check_gain` refuses.
     """
+    check_gain(gain, put_back=put_back is not False)
     array = stored.array
     known = _known(part) if part.exists() else None
     if known is None:
@@ -65,39 +68,47 @@ def begun(
             # by free memory: a run that goes on is to give the same bytes
             tile_px = restoring(model).tile[0]
         known = {"settings": {"tile_px": tile_px, "unit_px": UNIT_PX, "whole_px": WHOLE_PX}}
-    weights = fingerprint(model.variables)
     job = Job(
         "",
         source.resolve(),
         number,
         part,
         model.config.name,
-        weights,
+        fingerprint(model.variables),
         tuple(array.shards or array.chunks),
         despike,
         put_back is not False,
+        None,
         **known["settings"],
     )
     if put_back is None:
         shape = tuple(array.shape)
         job = job._replace(put_back=all(is_whole(g, shape, job) for g in groups(shape, job)))
-    identity = {
+    job = job._replace(gain=gain if job.put_back else None)
+    identity = _identity(job, source, stored)
+    if "job" in known:
+        _check(part, dict(known["job"]), identity)
+    else:
+        _make(part, stored, {"job": identity, **known})
+    return job._replace(token=hashlib.sha256(json.dumps(identity).encode()).hexdigest())
+
+
+def _identity(job: Job, source: Path, stored: ome_zarr.Stored) -> dict[str, Any]:
+    """Everything that the result depends on."""
+    array = stored.array
+    return {
         "source": _digest(source, array.path),
         "array": array.path,
         "shape": list(array.shape),
         "dtype": stored.dtype.name,
         "grid": list(job.grid),
         "model": job.model,
-        "weights": weights,
+        "weights": job.weights,
         "version": emd.__version__,
-        "despike": despike,
+        "despike": job.despike,
         "put_back": job.put_back,
+        "gain": job.gain,
     }
-    if "job" in known:
-        _check(part, dict(known["job"]), identity)
-    else:
-        _make(part, stored, {"job": identity, **known})
-    return job._replace(token=hashlib.sha256(json.dumps(identity).encode()).hexdigest())
 
 
 def _make(part: Path, stored: ome_zarr.Stored, record: dict[str, Any]) -> None:
@@ -122,7 +133,8 @@ def _known(part: Path) -> dict[str, Any]:
 
 def _check(part: Path, then: dict[str, Any], identity: dict[str, Any]) -> None:
     for name, value in identity.items():
-        if then.get(name, False) != value:  # an older job lacks options that were not yet there
+        # an older job lacks options that were not yet there
+        if (then.get(name) or None) != (value or None):
             shown = "" if name == "source" else f" ({then.get(name)}, not {value})"
             raise ValueError(
                 f"{part}: was begun with another {name}{shown}: go on with that, or remove the "
@@ -204,6 +216,7 @@ def report_of(job: Job, stored: ome_zarr.Stored, model: Model) -> Report:
         nonfinite_pixels=nonfinite,
         despiked_pixels=spikes,
         put_back=put if job.put_back else [],
+        gain=job.gain,
         warnings=warnings,
     )
 

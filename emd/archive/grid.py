@@ -28,6 +28,7 @@ class Job(NamedTuple):
       grid: sides of what is stored as one file of the archive.
       despike: replace isolated spikes first.
       put_back: add what the residual still shows beyond the noise.
+      gain: counts that an electron makes, where that is known.
       tile_px: side of the tiles; None for what suits.
       unit_px: pixels that a unit has at least, where there are as many.
       whole_px: frames are restored at once up to this many pixels.
@@ -42,6 +43,7 @@ class Job(NamedTuple):
     grid: tuple[int, ...]
     despike: bool
     put_back: bool
+    gain: float | None
     tile_px: int | None
     unit_px: int
     whole_px: int

@@ -95,6 +95,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="put back what the residual shows beyond the noise that the image tells: structure "
         "that the model took away, as most do at high dose (default: with --model auto)",
     )
+    parser.add_argument(
+        "--gain",
+        metavar="COUNTS",
+        type=ranges.number(0.0, above=True),
+        help="counts that an electron makes, where the detector adds no noise of its own: 1 for a "
+        "counting camera. --put-back then leaves out the noise of electrons and nothing else "
+        "(default: the noise that the image tells)",
+    )
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
     parser.add_argument(
         "--report",
@@ -137,7 +145,9 @@ def _denoise(arguments: argparse.Namespace) -> int:
         report=arguments.report,
         ensemble=arguments.ensemble,
         put_back=arguments.put_back,
+        gain=arguments.gain,
     )
+    asked.check()
     restorer = restoring.Restorer(asked)
     if arguments.scheduler is not None:
         restoring.check_archives([each.path for each in gathered.inputs])

@@ -23,6 +23,7 @@ class Options(NamedTuple):
       ensemble: of a network, take the mean over the eight symmetries.
       put_back: add what the residual still shows beyond the noise; None for where emd chooses
         the model, and frames are restored at once.
+      gain: counts that an electron makes; None where the image is to tell of its noise.
     """
 
     model: str
@@ -35,11 +36,21 @@ class Options(NamedTuple):
     report: bool = False
     ensemble: bool = False
     put_back: bool | None = None
+    gain: float | None = None
+
+    def check(self) -> None:
+        """Nothing: to be told before anything slow.
+
+        Raises:
+          ValueError: the options contradict each other.
+        """
+        if self.gain is not None and self.puts_back is False:
+            raise ValueError("--gain is for --put-back: ask for that, too, or leave it out")
 
     @property
-    def puts_back(self) -> bool:
-        """Whether structure is put back."""
-        return self.model == choice.AUTO if self.put_back is None else self.put_back
+    def puts_back(self) -> bool | None:
+        """Whether structure is put back; None for by itself: wherever that can be."""
+        return self.put_back if self.model == choice.AUTO else bool(self.put_back)
 
     @property
     def shaping(self) -> dict[str, Any]:
@@ -49,9 +60,11 @@ class Options(NamedTuple):
             "frame": self.frame,
             "despike": self.despike,
         }
-        # these two only where they are done: records from before there were any stay true
+        # these only where they are done: records from before there were any stay true
         if self.ensemble:
             asked["ensemble"] = True
-        if self.puts_back:  # by itself, where that can be; or of all, as asked for
-            asked["put_back"] = self.put_back or choice.AUTO
+        if self.puts_back is not False:
+            asked["put_back"] = self.puts_back or choice.AUTO
+        if self.gain is not None:
+            asked["gain"] = self.gain
         return asked

@@ -208,7 +208,7 @@ class Restorer:
                 frame=self.options.frame,
                 tile_px=self.options.tile_px,
                 despike=self.options.despike,
-                put_back=self.options.puts_back,
+                put_back=self.options.puts_back is not False,
                 overwrite=overwrite,
             )
 
@@ -244,7 +244,8 @@ class Restorer:
                 scheduler=asked.scheduler,
                 tile_px=asked.tile_px,
                 despike=asked.despike,
-                put_back=asked.puts_back and (asked.put_back or None),
+                put_back=asked.puts_back,
+                gain=asked.gain,
                 overwrite=overwrite,
                 progress=progress,
             )
@@ -258,7 +259,8 @@ class Restorer:
             frame=asked.frame,
             tile_px=asked.tile_px,
             despike=asked.despike,
-            put_back=asked.puts_back,
+            put_back=asked.puts_back is not False,
+            gain=asked.gain,
             overwrite=overwrite,
             progress=progress,
         )

@@ -19,7 +19,7 @@ from emd import checkpoint, zoo
 from emd.data import simulate as simulators
 from emd.fit import fit
 from emd.models import pixelwise, published
-from emd.putback import put_back
+from emd.putback import Electrons, put_back
 from emd.restore import denoise
 from emd.trust.reference import scenes_of
 from experiments import simulate
@@ -40,13 +40,14 @@ SUFFIXES = (
 )  # fmt: skip
 """Models that are scored, without their domain: the ends and the middle of each family."""
 
+COUNTED = Electrons(gain=1.0)  # what makes the noise of all scenes
 OWN = "fit"  # in place of size and weights where each scene has a kernel fitted to itself
 SCORED_DOMAINS = ("tem", "stem")
 
 COLUMNS = {
     "gains": (
         "model", "weights", "scene", "dose", "gain_db", "worst_db", "worst_seed", "put_back_db",
-        "put_back_worst_db",
+        "put_back_worst_db", "counted_db", "counted_worst_db",
     ),
     "levels": ("model", "weights", "level", "response"),
     "kernels": (
@@ -170,7 +171,8 @@ def gains(
 ) -> list[table.Row]:
     """Return a model's gains by kind of scene and dose, also with what it took away put back.
 
-    For the name of a domain, those of kernels fitted to each scene by itself.
+    By the noise that the image tells, and by that of counted electrons, which is known. For the
+    name of a domain, those of kernels fitted to each scene by itself.
     """
     rows = []
     own = kinds_of(model) if isinstance(model, str) else kinds_for(model.config)
@@ -179,8 +181,11 @@ def gains(
             continue
         models = [fit(s.noisy, name=OWN).model if isinstance(model, str) else model for s in same]
         restored = [denoise(s.noisy, m) for s, m in zip(same, models, strict=True)]
-        whole = [put_back(s.noisy, x).pixels for s, x in zip(same, restored, strict=True)]
-        found, back = _each_gain(same, restored), _each_gain(same, whole)
+        pairs, found = list(zip(same, restored, strict=True)), _each_gain(same, restored)
+        told, counted = (
+            _each_gain(same, [put_back(s.noisy, x, known).pixels for s, x in pairs])
+            for known in (None, COUNTED)
+        )
         rows.append(
             {
                 **_identity(model),
@@ -189,8 +194,10 @@ def gains(
                 "gain_db": f"{np.mean(found):.2f}",
                 "worst_db": f"{min(found):.2f}",
                 "worst_seed": f"{np.argmin(found)}",
-                "put_back_db": f"{np.mean(back):.2f}",
-                "put_back_worst_db": f"{min(back):.2f}",
+                "put_back_db": f"{np.mean(told):.2f}",
+                "put_back_worst_db": f"{min(told):.2f}",
+                "counted_db": f"{np.mean(counted):.2f}",
+                "counted_worst_db": f"{min(counted):.2f}",
             }
         )
     return rows

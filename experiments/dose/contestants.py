@@ -22,6 +22,7 @@ from emd.fit import fit, spectral_floor
 from emd.noise import estimate
 from emd.putback import put_back
 from emd.restore import denoise
+from emd.structure import structure
 from experiments.benchmark import table
 from experiments.dose import rivals
 from experiments.dose.samples import Sample
@@ -104,8 +105,8 @@ def named(name: str, root: str | None) -> Contestant:
         return Contestant(TRUTH, LIMIT, "", lambda _: Ready(lambda sample: sample.truth))
     if name.endswith(PUT_BACK):
         own = named(name.removesuffix(PUT_BACK), root)
-        sources = (_source(put_back), _source(estimate), _source(spectral_floor))
-        stamp = _digest(own.stamp, *sources)
+        parts = (put_back, structure, estimate, spectral_floor)
+        stamp = _digest(own.stamp, *map(_source, parts))
         return own._replace(name=name, stamp=stamp, prepare=functools.partial(_putting_back, own))
     if name == FIT:
         return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))
