@@ -23,16 +23,16 @@ FULL_SCHEDULE = {
 }  # fmt: skip
 """Batches of the paper's training schedule (sections 2.2 and 3.2), and of networks with skips."""
 
-COLUMNS = "columns"
-"""The objective that has simulated STEM alone."""
-OBJECTIVES = ("reproduce", "clean", "thin", COLUMNS)
+COLUMNS, BENCHMARK = "columns", "benchmark"
+"""The objectives that have simulated atom columns of STEM alone."""
+OBJECTIVES = ("reproduce", "clean", "thin", COLUMNS, BENCHMARK)
 """What models learn, the paper's first."""
 TASKS = (
     "give micrographs back as they are, as the paper's models; without the noise that is added to "
-    "clean ones; from a part of their electrons tell the others; or `clean` of simulated atom "
-    "columns alone"
+    "clean ones; from a part of their electrons tell the others; `clean` of simulated atom columns "
+    "alone; or of the two lattices that denoisers are compared on"
 )
-"""The four in words."""
+"""The five in words."""
 
 TEACHER_LATENT = 16
 """Latent depth of the autoencoders that kernels and MLPs are distilled from (section 3)."""
@@ -148,7 +148,7 @@ KNOWN: dict[str, ModelConfig] = MODELS | {
             if objective != OBJECTIVES[0]
         ),
     )
-    if objective != COLUMNS or config.domain == "stem"
+    if objective not in (COLUMNS, BENCHMARK) or config.domain == "stem"
 }
 """Every model that can be trained and loaded: any of the paper's in any domain and objective."""
 
@@ -211,11 +211,11 @@ def check_objective(name: str, domain: str) -> None:
     """Refuse an objective that there is not, or not for a domain.
 
     Raises:
-        ValueError: no objective has that name, or `columns` for another domain than stem.
+        ValueError: no objective has that name, or one of columns for another domain than stem.
     """
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}: use one of {', '.join(OBJECTIVES)}")
-    if name == COLUMNS and domain != "stem":
+    if name in (COLUMNS, BENCHMARK) and domain != "stem":
         raise ValueError(f"objective {name!r} has no {domain} micrographs: it is of stem alone")
 
 

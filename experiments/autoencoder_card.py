@@ -25,6 +25,10 @@ _TASKS = {
         "makes of {low:g} to {high:g} electrons a pixel, and knows nothing else; the paper's learn "
         "to reproduce what they see.\n\n"
     ),
+    "benchmark": (
+        "It learnt to take noise away from the two simulated lattices of a benchmark, and knows "
+        "nothing else; the paper's learn to reproduce what they see.\n\n"
+    ),
 }
 
 

@@ -2,7 +2,8 @@
 
 It learns to give noise-free micrographs back, from simulated ones and, with `--data_dir`, real ones
 of high counts, to which noise is added: `stem_skip48_clean`; with `--objective=columns` from
-simulated atom columns alone: `stem_skip48_columns`. On 2 CPU cores a batch of 8 takes about 0.1 s.
+simulated atom columns alone: `stem_skip48_columns`; with `--objective=benchmark` from the two
+lattices of the benchmark: `stem_skip48_benchmark`. On 2 CPU cores a batch of 8 takes about 0.1 s.
 Stopped at any point, the same command goes on from the last checkpoint. The model lands in
 `<workdir>/<name>/`, its training state in `<workdir>/state/`.
 """
@@ -44,6 +45,9 @@ _LESSONS = {
     zoo.COLUMNS: "to take added noise away from simulated atom columns about 5 px wide, three in "
     "five of them on lattices near those of the benchmark that it is measured on, and is at home "
     "nowhere else",
+    zoo.BENCHMARK: "to take added noise away from the benchmark's own two lattices, at its doses "
+    "and readout noise, as the network that it is compared with there did, and is of no use "
+    "elsewhere: it shows what a network gains that learns of one lattice alone",
 }
 
 

@@ -26,6 +26,8 @@ _LESSONS = {
     "their electrons the others, where the paper's are distilled from an autoencoder",
     "columns": "taught to take added noise away from simulated atom columns, where the paper's are "
     "distilled from an autoencoder",
+    "benchmark": "taught to take added noise away from the two simulated lattices of a benchmark, "
+    "where the paper's are distilled from an autoencoder",
 }
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from emd import zoo
 from emd.data import crops, truths
+from emd.data.simulate import haadf
 
 SIMULATED_COUNT = 300
 SIMULATED_SIDE_PX = 256
@@ -33,6 +34,9 @@ _REAL: dict[str, tuple[Callable[..., list[crops.Image]], str, Callable[..., Any]
         truths.pack_counted,
     ),
 }
+
+# Of an objective that has atom columns alone: what draws their lattices.
+_LATTICES = {zoo.COLUMNS: haadf.sampled_alike, zoo.BENCHMARK: haadf.benchmark}
 
 
 class TrainingData(NamedTuple):
@@ -116,19 +120,20 @@ def prepare_truths(
     """Return what an objective learns from: ``count`` simulated truths of each domain, and real.
 
     Of the real ones `clean` takes those of high counts, see `emd.data.truths.HIGH_COUNT`, and
-    `thin` those that tell of their electrons, see `emd.data.truths.counted`; `columns` takes none.
+    `thin` those that tell of their electrons, see `emd.data.truths.counted`; `columns` and
+    `benchmark` take none.
     Only truths are validated on.
 
     Raises:
         ValueError: unknown dataset; a share outside [0, 1]; an objective that needs no truth, or
-            `columns` of another dataset than stem.
+            columns of another dataset than stem.
         FileNotFoundError: the folder is missing or empty.
     """
     _check_share(simulated_share)
-    if objective == zoo.COLUMNS:
-        return _columns(dataset, count)
+    if objective in _LATTICES:
+        return _columns(dataset, count, objective)
     if objective not in _REAL:
-        known = ", ".join((*_REAL, zoo.COLUMNS))
+        known = ", ".join((*_REAL, *_LATTICES))
         raise ValueError(f"objective {objective!r} has no truths: use one of {known}")
     choose, virtue, pack = _REAL[objective]
     real: list[crops.Image] = []
@@ -148,12 +153,13 @@ def prepare_truths(
     return TruthData(training, truths.pack(held, simulated_share=simulated_share), facts)
 
 
-def _columns(dataset: str, count: int) -> TruthData:
-    """Return what the objective of that name learns from."""
-    zoo.check_objective(zoo.COLUMNS, dataset)
+def _columns(dataset: str, count: int, objective: str) -> TruthData:
+    """Return what an objective of atom columns learns from."""
+    zoo.check_objective(objective, dataset)
     print("simulated atom columns alone: no real micrograph is used")
     key = jax.random.key(SIMULATION_SEED)
-    made = truths.lattices(key, count=count, side_px=SIMULATED_SIDE_PX)
+    kind = _LATTICES[objective]
+    made = truths.lattices(key, count=count, side_px=SIMULATED_SIDE_PX, kind=kind)
     images, held = crops.split(made)
     training, held_out = (truths.pack(each, simulated_share=1.0) for each in (images, held))
     return TruthData(training, held_out, _facts(dataset, [], images, 1.0))

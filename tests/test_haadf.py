@@ -121,6 +121,19 @@ def test_drawn_lattices_fill_a_field():
         assert clean.max() > 0.3
 
 
+def test_the_benchmarks_lattices_are_its_two():
+    drawn = jax.vmap(haadf.benchmark)(jax.random.split(jax.random.key(5), 200))
+    is_square = np.asarray(drawn.weights[:, 1] < 1)
+    assert 0.35 < is_square.mean() < 0.65
+    for number, square in enumerate(is_square):
+        due = haadf.binary() if square else haadf.hexagonal()
+        np.testing.assert_array_equal(drawn.cell_px[number], due.cell_px)
+        np.testing.assert_array_equal(drawn.basis[number, :2], due.basis)
+        np.testing.assert_array_equal(drawn.weights[number], [*due.weights, 0])
+    for name in ("probe_px", "vacancies", "displacement_px", "background"):
+        np.testing.assert_allclose(getattr(drawn, name), getattr(haadf.hexagonal(), name))
+
+
 def test_lattices_sampled_alike_are_near_the_benchmark_or_of_any_kind():
     drawn = jax.vmap(haadf.sampled_alike)(jax.random.split(jax.random.key(5), 500))
     width, basis = np.asarray(drawn.probe_px), np.asarray(drawn.basis)

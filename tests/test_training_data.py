@@ -6,6 +6,7 @@ import pytest
 
 from emd.data import crops, truths
 from emd.data.micrograph import Micrograph, write
+from emd.data.simulate import haadf
 from experiments import training_data
 
 
@@ -189,15 +190,19 @@ def test_what_needs_no_truths_is_refused():
         training_data.prepare_truths("tem", None, 1.5, 10)
 
 
-def test_atom_columns_come_alone_and_from_stem(monkeypatch):
+@pytest.mark.parametrize(
+    ("objective", "kind"), [("columns", haadf.sampled_alike), ("benchmark", haadf.benchmark)]
+)
+def test_atom_columns_come_alone_and_from_stem(monkeypatch, objective, kind):
     monkeypatch.setattr(training_data, "SIMULATED_SIDE_PX", 64)
     monkeypatch.setattr(crops, "SIDE_PX", 64)
-    data = training_data.prepare_truths("stem", "/nowhere", 0.3, 12, "columns")
-    drawn = truths.lattices(jax.random.key(training_data.SIMULATION_SEED), count=12, side_px=64)
+    data = training_data.prepare_truths("stem", "/nowhere", 0.3, 12, objective)
+    key = jax.random.key(training_data.SIMULATION_SEED)
+    drawn = truths.lattices(key, count=12, side_px=64, kind=kind)
     assert data.facts["data_hash"] == training_data.fingerprint(crops.split(drawn)[0])
     assert data.facts["real_sources"] == "none"
     assert data.facts["simulated_share"] == "1"
     assert len(data.training.most) + len(data.held_out.most) == 12
     assert min(data.held_out.most) == truths.DOSES[1]
-    with pytest.raises(ValueError, match="'columns' has no tem micrographs: it is of stem"):
-        training_data.prepare_truths("tem", None, 0.3, 12, "columns")
+    with pytest.raises(ValueError, match=f"'{objective}' has no tem micrographs: it is of stem"):
+        training_data.prepare_truths("tem", None, 0.3, 12, objective)

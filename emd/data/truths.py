@@ -85,12 +85,15 @@ def simulated(key: Key[Array, ""], dataset: str, *, count: int, side_px: int) ->
     return images
 
 
-def lattices(key: Key[Array, ""], *, count: int, side_px: int) -> list[crops.Image]:
-    """Return ``count`` noise-free lattices of atom columns, as `haadf.sampled_alike` draws them."""
-    drawn = (
-        np.asarray(_lattice(jax.random.fold_in(key, i), side_px, haadf.sampled_alike))
-        for i in range(count)
-    )
+def lattices(
+    key: Key[Array, ""],
+    *,
+    count: int,
+    side_px: int,
+    kind: Callable[..., haadf.Lattice] = haadf.sampled_alike,
+) -> list[crops.Image]:
+    """Return ``count`` noise-free lattices of atom columns, of a kind that `haadf` draws."""
+    drawn = (np.asarray(_lattice(jax.random.fold_in(key, i), side_px, kind)) for i in range(count))
     return [
         crops.Image(to_stored(clean), f"stem-{i}", f"stem/{crops.SIMULATED}", "stem")
         for i, clean in enumerate(drawn)

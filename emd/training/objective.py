@@ -2,7 +2,8 @@
 
 `reproduce` is the paper's; `clean` adds noise to images that stand for the truth; `thin` needs no
 truth, and tells one part of a micrograph's electrons from the other; `columns` is `clean` of atom
-columns, most of them at low doses. Each draws a batch of pairs, inside jit.
+columns, most of them at low doses; `benchmark` of the lattices, doses and readout noise that
+denoisers are compared on. Each draws a batch of pairs, inside jit.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ READOUT = 1.0
 
 LEAN = 1.5
 """Of the doses of `columns`: where little is seen there is the most to learn."""
+
+_BENCHMARK_DOSES = (0.35, 130.0)  # mean counts a pixel where lone columns peak at 2 to 500
 
 MOST_SHOWN = 0.9
 """Largest share of a micrograph's electrons that `thin` shows."""
@@ -55,13 +58,21 @@ def reproduce(key: Key[Array, ""], data: crops.Store, *, batch: int, side: int) 
 
 
 def clean(
-    key: Key[Array, ""], data: truths.Truths, *, batch: int, side: int, lean: float = 1.0
+    key: Key[Array, ""],
+    data: truths.Truths,
+    *,
+    batch: int,
+    side: int,
+    lean: float = 1.0,
+    doses: tuple[float, float] | None = None,
+    readout: float | None = None,
 ) -> Pair:
     """Return crops as a detector counts them at a random dose, and their expected counts.
 
-    Doses are low (high / low)^(u^lean) in `truths.DOSES`, u uniform: log-uniform, but for a lean
-    above 1, which favours low ones. Two thirds of the crops have readout noise. Both images are in
-    units of what is seen: its minimum taken off, divided by its mean.
+    Doses are low (high / low)^(u^lean), of `truths.DOSES` unless given, u uniform: log-uniform, but
+    for a lean above 1, which favours low ones. Readout noise is of the standard deviation given;
+    without one, two thirds of the crops have some. Both images are in units of what is seen: its
+    minimum taken off, divided by its mean.
 
     Source: Zhang et al., "Beyond a Gaussian denoiser" (IEEE Transactions on Image Processing 26,
     2017), for one network over all levels of noise.
@@ -69,10 +80,14 @@ def clean(
     place, dose_key, readout_key, some, shot, normal = jax.random.split(key, 6)
     drawn, image = crops.windows(place, data.store, batch=batch, side=side)
     each = (batch, 1, 1)
-    expected = _exposed(dose_key, drawn, data.most[image], lean)
-    readout = jax.random.uniform(readout_key, each, maxval=READOUT)
-    readout = readout * jax.random.bernoulli(some, 2 / 3, each)
-    counts = poisson(shot, expected) + readout * jax.random.normal(normal, expected.shape)
+    low, high = doses or truths.DOSES
+    expected = _exposed(dose_key, drawn, (low, jnp.minimum(data.most[image], high)), lean)
+    if readout is None:
+        added = jax.random.uniform(readout_key, each, maxval=READOUT)
+        added = added * jax.random.bernoulli(some, 2 / 3, each)
+    else:
+        added = jnp.full(each, readout)
+    counts = poisson(shot, expected) + added * jax.random.normal(normal, expected.shape)
     scale = measure(counts)
     return Pair(normalise(counts, scale), normalise(expected, scale))
 
@@ -97,7 +112,8 @@ def thin(key: Key[Array, ""], data: truths.Counted, *, batch: int, side: int) ->
     """
     place, dose_key, shot, share_key, part_key = jax.random.split(key, 5)
     drawn, image = crops.windows(place, data.store, batch=batch, side=side)
-    exposed = _exposed(dose_key, drawn, jnp.full(batch, truths.DOSES[1]), 1.0)
+    low, high = truths.DOSES
+    exposed = _exposed(dose_key, drawn, (low, jnp.full(batch, high)), 1.0)
     counts = jnp.where(data.is_counted[image][:, None, None], drawn, poisson(shot, exposed))
     dose = jnp.maximum(counts.mean((1, 2), keepdims=True), truths.DOSES[0])
     least = jnp.minimum(truths.DOSES[0] / dose, 0.5)
@@ -112,6 +128,7 @@ DRAWS: dict[str, Objective] = {
     "clean": clean,
     "thin": thin,
     "columns": functools.partial(clean, lean=LEAN),
+    "benchmark": functools.partial(clean, doses=_BENCHMARK_DOSES, readout=0.5),
 }
 """The objectives by the names that `emd.zoo.OBJECTIVES` gives them."""
 
@@ -140,11 +157,15 @@ def ending(draw: Objective, *, cell: int) -> Objective:
 
 
 def _exposed(
-    key: Key[Array, ""], drawn: Float[Array, "n s s"], most: Float[Array, " n"], lean: float
+    key: Key[Array, ""],
+    drawn: Float[Array, "n s s"],
+    doses: tuple[float, Float[Array, " n"]],
+    lean: float,
 ) -> Float[Array, "n s s"]:
-    """Return counts to expect of truths, at doses from `truths.DOSES[0]` up: see `clean`."""
+    """Return counts to expect of truths, at doses from a lowest to the highest of each: `clean`."""
+    low, most = doses
     chance = jax.random.uniform(key, (len(drawn), 1, 1)) ** lean
-    dose = truths.DOSES[0] * (most[:, None, None] / truths.DOSES[0]) ** chance
+    dose = low * (most[:, None, None] / low) ** chance
     return drawn * dose / jnp.maximum(drawn.mean((1, 2), keepdims=True), 1.0)
 
 

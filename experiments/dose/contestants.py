@@ -105,8 +105,8 @@ def named(name: str, root: str | None) -> Contestant:
         return Contestant(TRUTH, LIMIT, "", lambda _: Ready(lambda sample: sample.truth))
     if name.endswith(PUT_BACK):
         own = named(name.removesuffix(PUT_BACK), root)
-        parts = (put_back, structure, estimate, spectral_floor)
-        stamp = _digest(own.stamp, *map(_source, parts))
+        sources = (_source(put_back), _source(structure), _source(estimate))
+        stamp = _digest(own.stamp, *sources, _source(spectral_floor))
         return own._replace(name=name, stamp=stamp, prepare=functools.partial(_putting_back, own))
     if name == FIT:
         return Contestant(FIT, OURS, _digest(_source(fit)), lambda _: Ready(fitted))

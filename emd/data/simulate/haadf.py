@@ -251,23 +251,33 @@ def sampled_alike(key: PRNGKeyArray) -> Lattice:
     return jax.tree.map(lambda a, b: jnp.where(is_near, a, b), _near_the_benchmark(keys[5]), other)
 
 
+def benchmark(key: PRNGKeyArray) -> Lattice:
+    """`hexagonal` or `binary`, as denoisers are compared on them."""
+    return _either(key, hexagonal(), binary())
+
+
 def _near_the_benchmark(key: PRNGKeyArray) -> Lattice:
-    """`hexagonal` or `binary`, all of their numbers within some tens of percent of the usual."""
+    """The same, all of their numbers within some tens of percent of the usual."""
     keys = jax.random.split(key, 8)
     honeycomb = hexagonal(uniform(keys[0], 11.0, 13.0))
     square = binary(uniform(keys[1], 13.0, 15.0), faint=uniform(keys[2], 0.2, 0.4))
-    is_square = jax.random.bernoulli(keys[3])
-    cell, basis, weights = (
-        jnp.where(is_square, a, b) for a, b in zip(square[:3], honeycomb[:3], strict=True)
-    )
-    return Lattice(
-        cell,
-        jnp.concatenate([basis, jnp.zeros((1, 2))]),  # as many columns as others have
-        jnp.concatenate([weights, jnp.zeros(1)]),
+    return _either(keys[3], honeycomb, square)._replace(
         probe_px=uniform(keys[4], 2.0, 2.4),
         vacancies=uniform(keys[5], 0.0, 0.1),
         displacement_px=uniform(keys[6], 0.2, 0.5),
         background=uniform(keys[7], 0.04, 0.16),
+    )
+
+
+def _either(key: PRNGKeyArray, one: Lattice, other: Lattice) -> Lattice:
+    """One of two lattices of two columns each, at the same chance; the rest as usual."""
+    is_other = jax.random.bernoulli(key)
+    cell, basis, weights = (
+        jnp.where(is_other, a, b) for a, b in zip(other[:3], one[:3], strict=True)
+    )
+    # as many columns as other lattices have
+    return Lattice(
+        cell, jnp.concatenate([basis, jnp.zeros((1, 2))]), jnp.concatenate([weights, jnp.zeros(1)])
     )
 
 
