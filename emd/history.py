@@ -26,6 +26,7 @@ class Report(NamedTuple):
       put_back: share of the power that the model had taken away which was put back, of each frame;
         empty where nothing was, and of archives with more frames than are listed.
       gain: counts that an electron makes, where that was told; else the image told of its noise.
+      black: counts of no electron, likewise.
       warnings: one line each.
     """
 
@@ -41,6 +42,7 @@ class Report(NamedTuple):
     despiked_pixels: int
     put_back: list[float]
     gain: float | None
+    black: float | None
     warnings: list[str]
 
 

@@ -18,6 +18,7 @@ from emd.data import micrograph, tiff
 from emd.data.micrograph import Micrograph
 from emd.history import Report, with_history
 from emd.memory import free_bytes
+from emd.putback import Electrons
 from emd.restore import restore_frames
 
 _INVERTED = (
@@ -43,8 +44,7 @@ def restore_file(
     frame: int | None = None,
     tile_px: int | None = None,
     despike: bool = False,
-    put_back: bool = False,
-    gain: float | None = None,
+    put_back: bool | Electrons = False,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -61,8 +61,7 @@ def restore_file(
       frame: which frame of a stack; all without.
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first.
-      put_back: add what the residual still shows beyond the noise.
-      gain: counts that an electron makes, where that is known: see `emd.restore.restore`.
+      put_back: add what the residual still shows beyond the noise: see `emd.restore.restore`.
       overwrite: replace a file that is there.
       progress: called with the share of frames done, from 0 to 1.
 
@@ -80,7 +79,6 @@ def restore_file(
                     tile_px=tile_px,
                     despike=despike,
                     put_back=put_back,
-                    gain=gain,
                     progress=progress,
                 )
             except micrograph.FormatError:

@@ -35,6 +35,7 @@ _BLOCK_PX, _OVERLAP_PX = 1152, 128  # steps of 1024
 _LESS, _MORE = 0.7, 1.5  # of the noise that a known gain makes: beyond these the gain is in doubt
 _LEAST = 1e-6  # of the estimated variance: an image without any at some frequency is all structure
 _DARKEST = 0.02  # of the mean variance: where an estimate falls below the black level
+_FEWEST = 1e-9  # of the counts above black: a gain further from them than that is a slip
 
 _CORRELATED = Suspicion(
     "correlated",
@@ -44,15 +45,32 @@ _CORRELATED = Suspicion(
 
 
 class Electrons(NamedTuple):
-    """A detector that counts: its variance is gain (counts - black), and its noise white.
+    """A detector that counts, without noise of its own: white, of variance gain (counts - black).
 
     Attributes:
-      gain: counts that an electron makes.
+      gain: counts that an electron makes; 1 of a counting camera.
       black: counts of no electron.
     """
 
     gain: float
     black: float = 0.0
+
+    def check(self) -> None:
+        """Nothing.
+
+        Raises:
+          ValueError: there is no such gain or black level.
+        """
+        if not 0 < self.gain < math.inf:
+            raise ValueError(f"a gain of {self.gain}: give counts an electron above 0")
+        if not math.isfinite(self.black):
+            raise ValueError(f"a black level of {self.black}: give the counts of no electron")
+
+    def noise(self, mean: float) -> Noise:
+        """The noise of an image of that mean; no standard deviation where it has no electrons."""
+        above = mean - self.black
+        std = math.sqrt(self.gain * above) if above > 0 else None
+        return Noise(std, self.gain, offset=self.black, dose=above / self.gain)
 
 
 class PutBack(NamedTuple):
@@ -67,16 +85,6 @@ class PutBack(NamedTuple):
     pixels: Float[np.ndarray, "h w"]
     share: float
     suspicion: Suspicion | None = None
-
-
-def check_gain(gain: float | None, *, put_back: bool) -> None:
-    """Nothing.
-
-    Raises:
-      ValueError: a gain that is not above 0, or of no use, since nothing is put back.
-    """
-    if gain is not None and not (put_back and 0 < gain < math.inf):
-        raise ValueError(f"a gain of {gain}: give one above 0, and let structure be put back")
 
 
 def put_back(
@@ -118,28 +126,28 @@ def put_back(
     return PutBack(*_by_blocks(seen, restored, noise_of), None if is_white else _CORRELATED)
 
 
-def into_frame(frame: Frame, raw: Float[np.ndarray, "h w"], gain: float | None) -> PutBack:
+def into_frame(frame: Frame, raw: Float[np.ndarray, "h w"], electrons: Electrons | None) -> PutBack:
     """What was put back into a model's normalised result, which then has it.
 
     Args:
       frame: counts, and their scale.
       raw: the model's result, in units of the scale.
-      gain: counts that an electron makes, where nothing else makes noise; None where not known.
+      electrons: as of `put_back`, in counts.
     """
     seen = np.empty(raw.shape, np.float32)
     for band in bands(*raw.shape):
         seen[band] = normalise(frame.pixels[band], frame.scale)
-    electrons = None
-    if gain is not None and frame.scale.mean > 0:  # a constant frame is without noise in any unit
-        minimum, mean = frame.scale
-        electrons = Electrons(gain / mean, -minimum / mean)
-    found = put_back(seen, raw, electrons)
+    minimum, mean = frame.scale
+    if electrons is not None and mean > 0:
+        electrons = Electrons(electrons.gain / mean, (electrons.black - minimum) / mean)
+    found = put_back(seen, raw, electrons if mean > 0 else None)  # a constant frame is no counts
     raw[...] = found.pixels
     return found
 
 
 def _nothing(restored: Float[np.ndarray, "h w"], reason: str) -> PutBack:
-    return PutBack(restored, 0.0, Suspicion("nothing", f"nothing is put back: {reason}"))
+    text = f"nothing is put back: {reason}"
+    return PutBack(restored, 0.0, Suspicion(text, text))
 
 
 def _counted(
@@ -152,33 +160,39 @@ def _counted(
     gain, black = electrons
     if mean <= black:
         return _nothing(restored, "its mean is no more than the counts of no electron")
-    floors = []
+    if not 1 / _FEWEST > gain / (mean - black) > _FEWEST:
+        return _nothing(restored, "its gain is out of all proportion to its counts")
+    doubts = []
 
     def noise_of(seen: np.ndarray, restored: np.ndarray) -> tuple[np.ndarray, None]:
-        variance = gain * np.maximum(restored - black, _DARKEST * (mean - black))
-        std = np.sqrt(variance, dtype=np.float32)
-        floors.append(spectral_floor((seen - np.float32(seen.mean(dtype=np.float64))) / std))
+        above = (restored - black) / (mean - black)
+        std = np.sqrt(gain * (mean - black) * np.maximum(above, _DARKEST), dtype=np.float32)
+        level = np.float32(seen.mean(dtype=np.float64))
+        # without electrons there is no noise that could be missed
+        counted = max(float(np.mean(above > _DARKEST)), _DARKEST)
+        less = spectral_floor((seen - level) / std) / counted
+        doubts.append(_doubt(less, min(less, spectral_floor((seen - restored) / std))))
         return std, None
 
     pixels, share = _by_blocks(seen, restored, noise_of)
-    return PutBack(pixels, share, _doubt(max(floors)))
+    return PutBack(pixels, share, next((doubt for doubt in doubts if doubt is not None), None))
 
 
-def _doubt(floor: float) -> Suspicion | None:
-    """What speaks against a gain, by which the least of an image's spectrum is `floor`."""
-    if floor < _LESS:
-        text = (
-            f"noise is {floor:.2g} times that of electrons of this gain, so that too little is put "
-            "back: the gain is smaller, or the image was filtered or interpolated"
+def _doubt(image: float, residual: float) -> Suspicion | None:
+    """What speaks against a gain, of whose noise an image and a residual have so much at least."""
+    if image < _LESS:
+        return Suspicion(
+            "gain too large",
+            f"noise is {image:.2g} times that of electrons of this gain, so that too little is put "
+            "back: gain or black level are wrong, or the image was filtered or interpolated",
         )
-    elif floor > _MORE:
-        text = (
-            f"noise seems {floor:.2g} times that of electrons of this gain, and what is beyond is "
-            "put back: structure is as fine as a pixel, or the gain is larger"
+    if residual > _MORE:
+        return Suspicion(
+            "gain too small",
+            f"noise seems {residual:.2g} times that of electrons of this gain, and what is beyond "
+            "is put back: structure is as fine as a pixel, or gain or black level are wrong",
         )
-    else:
-        return None
-    return Suspicion("gain", text)
+    return None
 
 
 def _by_blocks(

@@ -23,7 +23,7 @@ from emd.data.pixels import bands
 from emd.data.suspicions import told
 from emd.history import Report, now, with_history
 from emd.models.autoencoder import STRIDE, Autoencoder
-from emd.putback import PutBack, check_gain, into_frame
+from emd.putback import Electrons, PutBack, into_frame
 from emd.tiling import Tile, gather, paste, stream
 
 
@@ -56,8 +56,7 @@ def denoise(
     *,
     tile_px: int | None = ...,
     despike: bool = ...,
-    put_back: bool = ...,
-    gain: float | None = ...,
+    put_back: bool | Electrons = ...,
 ) -> Micrograph: ...
 @overload
 def denoise(
@@ -66,8 +65,7 @@ def denoise(
     *,
     tile_px: int | None = ...,
     despike: bool = ...,
-    put_back: bool = ...,
-    gain: float | None = ...,
+    put_back: bool | Electrons = ...,
 ) -> np.ndarray: ...
 def denoise(
     micrograph: Micrograph | np.ndarray,
@@ -75,13 +73,12 @@ def denoise(
     *,
     tile_px: int | None = None,
     despike: bool = False,
-    put_back: bool = False,
-    gain: float | None = None,
+    put_back: bool | Electrons = False,
 ) -> Micrograph | np.ndarray:
     """The restored micrograph or array, of the same size and type: see `restore`."""
     given = _as_micrograph(micrograph)
-    done = restore(given, model, tile_px=tile_px, despike=despike, put_back=put_back, gain=gain)
-    return done.micrograph if isinstance(micrograph, Micrograph) else done.micrograph.pixels
+    whole = restore(given, model, tile_px=tile_px, despike=despike, put_back=put_back).micrograph
+    return whole if isinstance(micrograph, Micrograph) else whole.pixels
 
 
 def restore(
@@ -90,8 +87,7 @@ def restore(
     *,
     tile_px: int | None = None,
     despike: bool = False,
-    put_back: bool = False,
-    gain: float | None = None,
+    put_back: bool | Electrons = False,
 ) -> Restored:
     """The restored micrograph, of the same size, type and calibration, and what was done to it.
 
@@ -108,13 +104,12 @@ def restore(
         px); by default what suits model and device. Bounds the memory and changes no pixel by more
         than rounding.
       despike: replace isolated spikes first, by the rule of `emd.data.pixels.despike`.
-      put_back: add what the residual still shows beyond the noise, see `emd.putback`.
-      gain: counts that an electron makes, where that is known and nothing else makes noise: 1 for a
-        counting camera. Putting back then needs no estimate of the noise.
+      put_back: add what the residual still shows beyond the noise, see `emd.putback`: the noise
+        that the image tells or, where that is known, of `emd.putback.Electrons`.
 
     Raises:
-      ValueError: `tile_px` below 1; a gain not above 0, or where nothing is put back; counts so far
-        apart that their sum overflows; a model whose result is not finite.
+      ValueError: `tile_px` below 1; electrons of a gain that there is not; counts so far apart that
+        their sum overflows; a model whose result is not finite.
 
     Source: paper, section 2.2 (normalisation); reflect padding as in the published program.
     Deviation: that program normalises every tile by itself, which leaves seams. Networks with skip
@@ -123,7 +118,7 @@ def restore(
     stack = micrograph.pixels.reshape(-1, *micrograph.pixels.shape[-2:])
     restored = np.empty(stack.shape, stack.dtype)
     report = restore_frames(
-        *(stack, restored, model), tile_px=tile_px, despike=despike, put_back=put_back, gain=gain
+        stack, restored, model, tile_px=tile_px, despike=despike, put_back=put_back
     )
     result = dataclasses.replace(
         micrograph,
@@ -148,8 +143,7 @@ def restore_frames(
     *,
     tile_px: int | None = None,
     despike: bool = False,
-    put_back: bool = False,
-    gain: float | None = None,
+    put_back: bool | Electrons = False,
     progress: Callable[[float], None] | None = None,
 ) -> Report:
     """What was done to frames that are read, restored and written to `out` a few at a time.
@@ -157,17 +151,18 @@ def restore_frames(
     Args:
       stack: as many frames as `out` has, of its shape and type; each is asked for once, in order.
       out: gets the restored frames.
-      model: as of `restore`, as are `tile_px`, `despike`, `put_back` and `gain`.
+      model: as of `restore`, as are `tile_px`, `despike` and `put_back`.
       tile_px: see above.
       despike: see above.
       put_back: see above.
-      gain: see above.
       progress: called with the share of frames done, from 0 to 1.
 
     Raises:
       ValueError: as of `restore`.
     """
-    check_gain(gain, put_back=put_back)
+    electrons = put_back if isinstance(put_back, Electrons) else None
+    if electrons is not None:
+        electrons.check()
     count, height, width = out.shape
     engine = restoring(
         model, beside=height * width * (out.dtype.itemsize + (12 if put_back else 4))
@@ -182,14 +177,14 @@ def restore_frames(
         raw = place if out.dtype == np.float32 else np.empty(place.shape, np.float32)
         over_frames(engine, tiling, frames, raw)
         if put_back:
-            put += [into_frame(*images, gain) for images in zip(frames, raw, strict=True)]
+            put += [into_frame(*images, electrons) for images in zip(frames, raw, strict=True)]
         outcomes += [
             finish(*images, keep_mean=not model.config.published)
             for images in zip(frames, raw, given, place, strict=True)
         ]
         if progress is not None:
             progress(len(outcomes) / count)
-    return _make_report(model, outcomes, put, gain)
+    return _make_report(model, outcomes, put, electrons)
 
 
 def encode(
@@ -259,7 +254,7 @@ def _as_micrograph(given: Micrograph | np.ndarray) -> Micrograph:
 
 
 def _make_report(
-    model: Model, outcomes: list[Outcome], put: list[PutBack], gain: float | None
+    model: Model, outcomes: list[Outcome], put: list[PutBack], electrons: Electrons | None
 ) -> Report:
     warnings = [
         f"frame {number}: {text}" if len(outcomes) > 1 else text
@@ -280,7 +275,8 @@ def _make_report(
         nonfinite_pixels=sum(outcome.nonfinite for outcome in outcomes),
         despiked_pixels=sum(outcome.spikes for outcome in outcomes),
         put_back=[round(each.share, 4) for each in put],
-        gain=gain,
+        gain=None if electrons is None else electrons.gain,
+        black=None if electrons is None else electrons.black,
         warnings=warnings,
     )
 

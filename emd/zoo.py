@@ -1,8 +1,8 @@
 """The models by name: which exist, how each is configured, and the modules they are.
 
 The paper's are called ``tem_latent16``, ``stem_kernel_w7``, ``temstem_mlp2_w3``, and
-``tem_kernel_w3_published`` where it prints them; ``stem_latent64_clean``, ``stem_skip48_clean`` and
-``stem_skip48_columns`` learnt from noise-free images, what the paper's did not.
+``tem_kernel_w3_published`` where it prints them; ``stem_latent64_clean``, ``stem_skip48_clean``,
+``stem_skip48_columns`` and others learnt from noise-free images, what the paper's did not.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ CLEAN_MODELS: tuple[ModelConfig, ...] = tuple(
         ("skip", "tem", _SKIP_SIZE, "clean"),
         ("skip", "stem", _SKIP_SIZE, "clean"),
         ("skip", "stem", _SKIP_SIZE, COLUMNS),
+        ("skip", "stem", _SKIP_SIZE, BENCHMARK),
         ("autoencoder", "stem", 64, "clean"),
         ("kernel", "tem", 7, "clean"),
         ("mlp1", "tem", 7, "clean"),

@@ -17,6 +17,7 @@ from emd import archive, checkpoint  # noqa: E402
 from emd.archive import folder, giant  # noqa: E402
 from emd.data import micrograph  # noqa: E402
 from emd.data.micrograph import FormatError, Micrograph  # noqa: E402
+from emd.putback import Electrons  # noqa: E402
 from emd.restore import restore, restore_frames  # noqa: E402
 
 KERNEL = "tem_kernel_w3"
@@ -427,30 +428,30 @@ def test_whole_frames_get_back_what_they_lost(tmp_path, monkeypatch):
     set_limits(monkeypatch, WHOLE)
     stack = noisy((3, 64, 70)) + (np.arange(70) % 5 * 20).astype("uint16")  # too fine for a kernel
     path = store(tmp_path / "a.zarr", stack, (1, 64, 70))
-    for name, gain in (("b.zarr", None), ("c.zarr", 4.0)):
-        done = archive.restore_archive(path, tmp_path / name, load(), put_back=True, gain=gain)
-        whole = restore(Micrograph(stack), load(), put_back=True, gain=gain)
+    for name, put_back in (("b.zarr", True), ("c.zarr", Electrons(4.0, -3.0))):
+        done = archive.restore_archive(path, tmp_path / name, load(), put_back=put_back)
+        whole = restore(Micrograph(stack), load(), put_back=put_back)
         assert done.report.put_back == whole.report.put_back
-        assert done.report.gain == gain
+        assert (done.report.gain, done.report.black) == (whole.report.gain, whole.report.black)
         assert min(whole.report.put_back) > 0.5
         found = zarr.open(tmp_path / name)["0"][...]
         np.testing.assert_allclose(found, whole.micrograph.pixels, atol=1)
-    with pytest.raises(ValueError, match=r"a gain of 4\.0: give one above 0"):
-        archive.restore_archive(path, tmp_path / "d.zarr", load(), gain=4.0)
+    with pytest.raises(ValueError, match=r"a gain of -4\.0: give counts an electron above 0"):
+        archive.restore_archive(path, tmp_path / "d.zarr", load(), put_back=Electrons(-4.0))
     assert not (tmp_path / "d.zarr.part").exists()
 
 
 def test_a_job_goes_on_with_its_gain_alone(tmp_path, monkeypatch):
     path = store(tmp_path / "a.zarr", noisy((3, 64, 70)), (1, 64, 70))
-    options = {"put_back": None, "gain": 1.0}
     with monkeypatch.context() as patch:
         patch.setattr(archive.folder, "finish", lambda *_: pytest.fail("stopped"))
         with pytest.raises(pytest.fail.Exception):
-            archive.restore_archive(path, tmp_path / "b.zarr", load(), **options)
-    for other in (None, 2.0):
-        with pytest.raises(ValueError, match=rf"begun with another gain \(1.0, not {other}\)"):
-            archive.restore_archive(path, tmp_path / "b.zarr", load(), put_back=None, gain=other)
-    done = archive.restore_archive(path, tmp_path / "b.zarr", load(), **options)
+            archive.restore_archive(path, tmp_path / "b.zarr", load(), put_back=Electrons(1.0))
+    for other, shown in ((None, "True"), (Electrons(2.0), r"\[2.0, 0.0\]")):
+        match = rf"begun with another put_back \(\[1.0, 0.0\], not {shown}\)"
+        with pytest.raises(ValueError, match=match):
+            archive.restore_archive(path, tmp_path / "b.zarr", load(), put_back=other)
+    done = archive.restore_archive(path, tmp_path / "b.zarr", load(), put_back=Electrons(1.0))
     assert done.found == done.units
 
 

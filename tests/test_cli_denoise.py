@@ -264,16 +264,27 @@ def test_a_gain_tells_what_is_put_back(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).poisson(50, (64, 70)).astype("u2")
     micrograph.write("in.tif", Micrograph(pixels))
-    for gain, due in (("1", None), ("50", "noise is 0.0"), ("0.01", "noise seems ")):
-        options = ["--put-back", "--gain", gain, "--overwrite"]
-        assert denoise("in.tif", "-o", "out.tif", *options) == 0
+    micrograph.write("lifted.tif", Micrograph(pixels + np.uint16(100)))
+    for name, gain, black, due in (
+        ("in", "1", [], None),
+        ("in", "50", [], "noise is 0.0"),
+        ("lifted", "1", ["--black", "100"], None),
+        ("lifted", "1", [], "gain or black level are wrong"),
+    ):
+        options = ["--gain", gain, *black, "--overwrite"]
+        assert denoise(f"{name}.tif", "-o", "out.tif", *options) == 0
         said = capsys.readouterr().out
+        assert "put back" in said
         assert ("times that of electrons of this gain" in said) == (due is not None)
         assert due is None or due in said
-        assert micrograph.read("out.tif").metadata["emd"][-1]["gain"] == float(gain)
-    for options in (["--gain", "1"], ["--gain", "1", "--no-put-back"]):
+        last = micrograph.read("out.tif").metadata["emd"][-1]
+        assert (last["gain"], last["black"]) == (float(gain), float(black[1] if black else 0))
+    for options, words in (
+        (["--gain", "1", "--no-put-back"], "--gain is for putting back: leave it out"),
+        (["--black", "1"], "--black is for --gain: give that, too, or leave it out"),
+    ):
         assert denoise("in.tif", "-o", "new.tif", *options) == 1
-        assert "--gain is for --put-back: ask for that, too" in capsys.readouterr().err
+        assert words in capsys.readouterr().err
     assert not (tmp_path / "new.tif").exists()
 
 

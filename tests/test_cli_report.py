@@ -118,6 +118,24 @@ def test_what_was_put_back_is_told(plain, capsys):
     assert "the error map is that of the model alone" in text_of(plain / "out.tif.report.html")
 
 
+def test_the_noise_of_a_gain_that_was_told_is_what_the_page_goes_by(plain):
+    """Contrast as fine as a pixel is noise to the image; of a gain in doubt the page warns."""
+    truth = np.random.default_rng(0).uniform(20, 180, (96, 96))
+    seen = np.random.default_rng(1).poisson(truth).astype(np.float32)
+    micrograph.write("fine.tif", Micrograph(seen))
+    for name, *asked in (("plain", "--put-back"), ("one", "--gain=1"), ("ten", "--gain=10")):
+        assert denoise("fine.tif", "-o", f"{name}.tif", *asked) == 0
+    plainly, one, ten = (
+        " ".join(text_of(plain / f"{name}.tif.report.html").split())
+        for name in ("plain", "one", "ten")
+    )
+    assert "noise by the image" in plainly
+    assert re.search(r"noise by the gain\s+(9|10)[.\d]* counts", one)
+    assert "dose by the gain about 100 electrons a pixel" in one
+    assert "dose by the gain about 10 electrons a pixel" in ten
+    assert "gain or black level are wrong" in ten
+
+
 def test_the_same_bytes_again_and_overwrite_is_honoured(folder, capsys):
     assert denoise("in.tif", "-o", "out.tif") == 0
     before = (folder / "out.tif.report.html").read_bytes()

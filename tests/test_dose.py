@@ -287,6 +287,25 @@ def test_the_truth_takes_part_where_columns_are_found_and_needs_no_denoising():
     assert (score.ssim, score.slope) == pytest.approx((1, 1))
 
 
+def test_who_learnt_of_the_very_lattices_is_none_of_ours_there_and_nowhere_else(monkeypatch):
+    model = contestants.checkpoint.load("stem_skip48_columns")
+    monkeypatch.setattr(contestants.checkpoint, "load", lambda name, root=None: model)
+    for name in ("stem_skip48_benchmark", "stem_skip48_benchmark_ensemble"):
+        tailored = contestants.named(name, None)
+        assert tailored.kind == contestants.TAILORED
+        assert all(case.takes_part(tailored) for case in cases.lattices(count=1, side_px=SIDE))
+        assert not any(contestants.suits(tailored, domain) for domain in ("", "tem", "stem"))
+    rows = [
+        {**dict.fromkeys(records.COLUMNS), "protocol": cases.HAADF, "condition": "hexagonal",
+         "dose": 2.0, "model": name, "kind": kind, "psnr": psnr}
+        for name, kind, psnr in (("a", contestants.OURS, 25.0), ("b", contestants.TAILORED, 28.0),
+                                 ("c", contestants.TUNED, 20.0))
+    ]  # fmt: skip
+    (lead,) = standing.leads(rows)
+    assert (lead.ours, lead.gain_db) == ("a", 5.0)
+    assert page._shown(rows, cases.HAADF) == ["c", "a", "b"]
+
+
 def scenes(*, seed, count, side_px):
     """Quicker than `crops.simulated`, which has tests of its own."""
     rng = np.random.default_rng(seed)

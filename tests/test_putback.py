@@ -212,8 +212,41 @@ def test_a_gain_that_does_not_fit_the_noise_is_told_of(gain, words):
     assert words is None or words in found.suspicion.text
 
 
-def test_without_electrons_nothing_is_put_back():
+def test_a_right_gain_is_not_doubted():
+    """Whatever the model leaves: contrast as fine as a pixel, hard edges, and areas unlit."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    disc = 50.0 * (np.hypot(rows - 64, columns - 64) < 40)
+    fine = np.random.default_rng(3).uniform(20, 180, (SIDE, SIDE))
+    half = np.where(rows < SIDE / 2, 0.0, 30.0)
+    for truth in (disc + 0.05, disc, fine, half):
+        found = put_back(counted(truth), truth.astype(np.float32), Electrons(1.0))
+        assert found.share < 0.01
+        assert found.suspicion is None
+
+
+def test_one_block_whose_noise_does_not_fit_the_gain_is_enough(monkeypatch):
+    monkeypatch.setattr(putback, "_BLOCK_PX", 128)
+    monkeypatch.setattr(putback, "_OVERLAP_PX", 32)
+    truth = np.full((128, 320), 30.0)
+    seen = counted(truth)
+    plain = put_back(seen, truth.astype(np.float32), Electrons(1.0))
+    assert plain.suspicion is None
+    assert plain.share < 0.005
+    seen[:, :130] = blurred(seen)[:, :130]
+    found = put_back(seen, truth.astype(np.float32), Electrons(1.0))
+    assert found.suspicion.name == "gain too large"
+
+
+@pytest.mark.parametrize(
+    ("electrons", "words"),
+    [
+        (Electrons(1.0, 500.0), "its mean is no more than the counts of no electron"),
+        (Electrons(1e-40), "its gain is out of all proportion"),
+        (Electrons(1e40), "its gain is out of all proportion"),
+    ],
+)
+def test_where_there_can_be_no_such_electrons_nothing_is_put_back(electrons, words):
     seen = counted(lattice())
-    found = put_back(seen, flat(seen), Electrons(1.0, 500.0))
+    found = put_back(seen, flat(seen), electrons)
     np.testing.assert_array_equal(found.pixels, flat(seen))
-    assert found.suspicion.text.startswith("nothing is put back: its mean is no more than")
+    assert found.suspicion.text.startswith(f"nothing is put back: {words}")

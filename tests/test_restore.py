@@ -12,6 +12,7 @@ from emd import checkpoint, restore, zoo
 from emd.checkpoint import Model
 from emd.data import micrograph
 from emd.data.micrograph import DTYPES, Micrograph
+from emd.putback import Electrons
 
 SHAPES = [(1, 1), (1, 4096), (37, 500), (161, 333)]
 FAMILIES = ["tem_latent1", "tem_kernel_w7", "tem_mlp1_w5", "temstem_mlp2_w3"]
@@ -226,22 +227,25 @@ def test_structure_that_a_model_took_away_is_put_back(name):
 
 
 def test_a_known_gain_tells_the_noise_and_is_recorded():
-    """Contrast as fine as a pixel and everywhere, in counts of 3 an electron; a constant frame."""
+    """Contrast as fine as a pixel and everywhere, 3 counts an electron; a constant frame."""
     model = make_model("tem_mlp1_w5")
     random = np.random.default_rng(0)
     truth = random.uniform(20, 180, (64, 70))
-    stack = np.stack([3 * random.poisson(truth), np.full(truth.shape, 90)]).astype(np.uint16)
+    truth, least = 100 + 3 * truth, 3 * np.sqrt(truth.mean())
+    counts = 100 + 3 * random.poisson((truth - 100) / 3)
+    stack = np.stack([counts, np.full(truth.shape, 90)]).astype(np.uint16)
     plain = restore.restore(Micrograph(stack), model, put_back=True)
-    whole = restore.restore(Micrograph(stack), model, put_back=True, gain=3.0)
-    assert plain.report.gain is None
-    assert whole.report.gain == 3
-    least = 3 * np.sqrt(truth.mean())
-    assert (whole.micrograph.pixels[0] - 3 * truth).std() < 1.05 * least
-    assert (plain.micrograph.pixels[0] - 3 * truth).std() > 3 * least
+    whole = restore.restore(Micrograph(stack), model, put_back=Electrons(3.0, 100.0))
+    assert (plain.report.gain, plain.report.black) == (None, None)
+    assert (whole.report.gain, whole.report.black) == (3, 100)
+    assert (whole.micrograph.pixels[0] - truth).std() < 1.05 * least
+    assert (plain.micrograph.pixels[0] - truth).std() > 3 * least
     np.testing.assert_array_equal(whole.micrograph.pixels[1], stack[1])
-    for gain, put_back in ((0.0, True), (-1.0, True), (np.nan, True), (1.0, False)):
-        with pytest.raises(ValueError, match=f"a gain of {gain}: give one above 0"):
-            restore.denoise(stack, model, put_back=put_back, gain=gain)
+    for gain in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"a gain of {gain}: give counts an electron above 0"):
+            restore.denoise(stack, model, put_back=Electrons(gain))
+    with pytest.raises(ValueError, match="a black level of nan: give the counts of no electron"):
+        restore.denoise(stack, model, put_back=Electrons(1.0, np.nan))
 
 
 @pytest.mark.parametrize("shape", [(5, 24, 33), (3, 80, 70), (1, 20, 20)])

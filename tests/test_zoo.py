@@ -32,6 +32,7 @@ CLEAN = {
     "tem_skip48_clean",
     "stem_skip48_clean",
     "stem_skip48_columns",
+    "stem_skip48_benchmark",
     "stem_latent64_clean",
     "tem_kernel_w7_clean",
     "tem_mlp1_w7_clean",
@@ -39,7 +40,7 @@ CLEAN = {
 
 
 def test_all_models_and_no_others():
-    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 6)
+    assert (len(NAMES), len(PUBLISHED), len(CLEAN)) == (45, 12, 7)
     assert set(zoo.MODELS) == NAMES | PUBLISHED | CLEAN
     assert {config.name for config in zoo.CLEAN_MODELS} == CLEAN
     assert {config.name for config in zoo.PAPER_MODELS} == NAMES
@@ -106,6 +107,7 @@ def test_a_set_is_the_same_under_every_objective(objective):
         ("stem_latent64_clean", "autoencoder --dataset=stem --latent=64 --objective=clean"),
         ("tem_kernel_w5_thin", "distill --set=tem_kernel --objective=thin"),
         ("stem_skip48_columns", "skip --dataset=stem --objective=columns"),
+        ("stem_skip48_benchmark", "skip --dataset=stem --objective=benchmark"),
     ],
 )
 def test_the_command_that_makes_a_model(name, command):

@@ -24,6 +24,7 @@ from emd.data.formats import ome_zarr, registry
 from emd.data.formats import signal as signal_
 from emd.data.micrograph import check_output
 from emd.history import Report
+from emd.putback import Electrons
 
 _IN_PIECES = "nothing is put back: frames are restored in pieces"
 
@@ -55,8 +56,7 @@ def restore_archive(
     scheduler: str | None = None,
     tile_px: int | None = None,
     despike: bool = False,
-    put_back: bool | None = False,
-    gain: float | None = None,
+    put_back: bool | Electrons | None = False,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Done:
@@ -75,8 +75,8 @@ def restore_archive(
         archives by the same names; by default this process does it all.
       tile_px: see `emd.restore.restore`.
       despike: replace isolated spikes first; only frames that are restored at once.
-      put_back: add what the residual shows beyond the noise; None: if all frames are such, too.
-      gain: counts that an electron makes, where that is known: see `emd.restore.restore`.
+      put_back: add what the residual shows beyond the noise, see `emd.restore.restore`; None: if
+        all frames are restored at once.
       overwrite: replace an archive that is there.
       progress: called with the share of units done, from 0 to 1.
 
@@ -92,7 +92,7 @@ def restore_archive(
     part = _part_of(given, output, overwrite=overwrite)
     with _one_line(given, output), _chosen(given, signal) as (number, stored):
         job = folder.begun(
-            *(part, given, number, stored, model, tile_px, gain), despike=despike, put_back=put_back
+            *(part, given, number, stored, model, tile_px), despike=despike, put_back=put_back
         )
         try:
             with hired(scheduler) as (get, workers):

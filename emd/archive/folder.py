@@ -26,7 +26,7 @@ from emd.data.formats import ngff, ome_zarr
 from emd.data.formats import signal as signal_
 from emd.data.replacing import replace_folder
 from emd.history import Report, now, with_history
-from emd.putback import check_gain
+from emd.putback import Electrons
 
 UNIT_PX = 2**22
 WHOLE_PX = 2**26
@@ -50,17 +50,17 @@ def begun(
     stored: ome_zarr.Stored,
     model: Model,
     tile_px: int | None,
-    gain: float | None,
     *,
     despike: bool,
-    put_back: bool | None,
+    put_back: bool | Electrons | None,
 ) -> Job:
     """A job that goes on in its folder, or begins there; it knows what `put_back` None means.
 
     Raises:
-      ValueError: the folder is of another job, or of none; a gain that `check_gain` refuses.
+      ValueError: the folder is of another job, or of none; electrons of a gain that there is not.
     """
-    check_gain(gain, put_back=put_back is not False)
+    if isinstance(put_back, Electrons):
+        put_back.check()
     array = stored.array
     known = _known(part) if part.exists() else None
     if known is None:
@@ -77,14 +77,12 @@ def begun(
         fingerprint(model.variables),
         tuple(array.shards or array.chunks),
         despike,
-        put_back is not False,
-        None,
+        put_back is None or put_back,
         **known["settings"],
     )
     if put_back is None:
         shape = tuple(array.shape)
         job = job._replace(put_back=all(is_whole(g, shape, job) for g in groups(shape, job)))
-    job = job._replace(gain=gain if job.put_back else None)
     identity = _identity(job, source, stored)
     if "job" in known:
         _check(part, dict(known["job"]), identity)
@@ -95,7 +93,7 @@ def begun(
 
 def _identity(job: Job, source: Path, stored: ome_zarr.Stored) -> dict[str, Any]:
     """Everything that the result depends on."""
-    array = stored.array
+    array, put_back = stored.array, job.put_back
     return {
         "source": _digest(source, array.path),
         "array": array.path,
@@ -106,8 +104,7 @@ def _identity(job: Job, source: Path, stored: ome_zarr.Stored) -> dict[str, Any]
         "weights": job.weights,
         "version": emd.__version__,
         "despike": job.despike,
-        "put_back": job.put_back,
-        "gain": job.gain,
+        "put_back": put_back if isinstance(put_back, bool) else list(put_back),
     }
 
 
@@ -133,8 +130,7 @@ def _known(part: Path) -> dict[str, Any]:
 
 def _check(part: Path, then: dict[str, Any], identity: dict[str, Any]) -> None:
     for name, value in identity.items():
-        # an older job lacks options that were not yet there
-        if (then.get(name) or None) != (value or None):
+        if then.get(name, False) != value:  # an older job lacks options that were not yet there
             shown = "" if name == "source" else f" ({then.get(name)}, not {value})"
             raise ValueError(
                 f"{part}: was begun with another {name}{shown}: go on with that, or remove the "
@@ -216,7 +212,8 @@ def report_of(job: Job, stored: ome_zarr.Stored, model: Model) -> Report:
         nonfinite_pixels=nonfinite,
         despiked_pixels=spikes,
         put_back=put if job.put_back else [],
-        gain=job.gain,
+        gain=job.put_back.gain if isinstance(job.put_back, Electrons) else None,
+        black=job.put_back.black if isinstance(job.put_back, Electrons) else None,
         warnings=warnings,
     )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emd.lazy import sides_of
+from emd.putback import Electrons
 
 Region = tuple[slice, ...]
 
@@ -27,8 +28,7 @@ class Job(NamedTuple):
       weights: the fingerprint of its weights.
       grid: sides of what is stored as one file of the archive.
       despike: replace isolated spikes first.
-      put_back: add what the residual still shows beyond the noise.
-      gain: counts that an electron makes, where that is known.
+      put_back: add what the residual still shows beyond the noise: that of electrons, or any.
       tile_px: side of the tiles; None for what suits.
       unit_px: pixels that a unit has at least, where there are as many.
       whole_px: frames are restored at once up to this many pixels.
@@ -42,8 +42,7 @@ class Job(NamedTuple):
     weights: str
     grid: tuple[int, ...]
     despike: bool
-    put_back: bool
-    gain: float | None
+    put_back: bool | Electrons
     tile_px: int | None
     unit_px: int
     whole_px: int

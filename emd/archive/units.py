@@ -130,7 +130,6 @@ def restore_whole(job: Job, number: int) -> None:
             tile_px=job.tile_px,
             despike=job.despike,
             put_back=job.put_back,
-            gain=job.gain,
         )
     store(job, out, region, result.reshape(pixels.shape))
     marks.mark(job, number, report._asdict())

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from emd.cli import choice, ranges, shelf
+from emd.cli import choice, electrons, ranges, shelf
 
 DEFAULT_MODEL = choice.AUTO
 _EPILOG = """\
@@ -95,14 +95,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="put back what the residual shows beyond the noise that the image tells: structure "
         "that the model took away, as most do at high dose (default: with --model auto)",
     )
-    parser.add_argument(
-        "--gain",
-        metavar="COUNTS",
-        type=ranges.number(0.0, above=True),
-        help="counts that an electron makes, where the detector adds no noise of its own: 1 for a "
-        "counting camera. --put-back then leaves out the noise of electrons and nothing else "
-        "(default: the noise that the image tells)",
-    )
+    electrons.add_options(parser)
     parser.add_argument("--despike", action="store_true", help="replace isolated hot pixels first")
     parser.add_argument(
         "--report",
@@ -146,6 +139,7 @@ def _denoise(arguments: argparse.Namespace) -> int:
         ensemble=arguments.ensemble,
         put_back=arguments.put_back,
         gain=arguments.gain,
+        black=arguments.black,
     )
     asked.check()
     restorer = restoring.Restorer(asked)

@@ -16,6 +16,7 @@ from emd.cli import differences, words
 from emd.data.intensity import prepare
 from emd.ensemble import one_pass
 from emd.noise import Noise, estimate
+from emd.putback import Electrons
 from emd.trust.distribution import Judgement, judge
 from emd.trust.reference import Calibration
 from emd.trust.spread import ErrorMap, error_map
@@ -41,10 +42,11 @@ class Findings(NamedTuple):
     Attributes:
       residual: before - after: see `emd.cli.differences.of_pixels`.
       pixels: how many there are.
-      noise: of the image before, by its own pixels.
+      noise: of the image before.
       error: the map of the standard error; None where there is none.
       judgements: of whether the image is of a known kind.
       told: warnings of the restoration itself.
+      noise_by: what tells it: "image", by its own pixels, or "gain".
       is_ensemble: whether the restoration is the mean of eight passes, and the error map that of
         one.
     """
@@ -55,6 +57,7 @@ class Findings(NamedTuple):
     error: ErrorMap | None
     judgements: list[Judgement]
     told: list[str]
+    noise_by: str = "image"
     is_ensemble: bool = False
 
     @property
@@ -77,16 +80,19 @@ def find(
     after: Shaped[np.ndarray, "h w"],
     model: Model,
     *,
+    electrons: Electrons | None = None,
     tile_px: int | None = None,
 ) -> Findings:
     """All that a report tells of an image and its restoration by a model, in tiles of that side.
 
-    An ensemble is judged by one of its passes: it restores all flips and turns alike, so that its
-    own spread is none.
+    Electrons, where they are known, are what the noise is of. An ensemble is judged by one of its
+    passes: it restores all flips and turns alike, so that its own spread is none.
     """
     single = one_pass(model)
     frame = prepare(before, spikes=False)
     noise = estimate(before)
+    if electrons is not None:
+        noise = electrons.noise(float(frame.pixels.mean(dtype=np.float64)))
     outlier = [] if frame.warning is None else [frame.warning]
     return Findings(
         residual=differences.of_pixels(before, after),
@@ -95,6 +101,7 @@ def find(
         error=error_map(before, single, noise, tile_px=tile_px),
         judgements=judge(before, single, tile_px=tile_px),
         told=[*outlier, *(suspicion.text for suspicion in frame.suspicions)],
+        noise_by="image" if electrons is None else "gain",
         is_ensemble=single is not model,
     )
 
@@ -107,10 +114,10 @@ def rows(found: Findings) -> list[tuple[str, str]]:
         across, down = found.residual.whiteness
         told.append(("neighbours in it", f"correlation {across:+.3f} across, {down:+.3f} down"))
     noise = "not known" if found.noise.std is None else f"{words.number(found.noise.std)} counts"
-    told.append(("noise by the image", f"{noise} (standard deviation)"))
+    told.append((f"noise by the {found.noise_by}", f"{noise} (standard deviation)"))
     if found.noise.dose is not None:
         dose = words.number(float(f"{found.noise.dose:.2g}"))
-        told.append(("dose by the image", f"about {dose} electrons a pixel"))
+        told.append((f"dose by the {found.noise_by}", f"about {dose} electrons a pixel"))
     if found.share is not None:
         text = f"{found.share:.2f} of the noise's (1: as much as there is noise)"
         told.append(("residual's variance", text))

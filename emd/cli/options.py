@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emd.cli import choice
+from emd.putback import Electrons
 
 
 class Options(NamedTuple):
@@ -24,6 +25,7 @@ class Options(NamedTuple):
       put_back: add what the residual still shows beyond the noise; None for where emd chooses
         the model, and frames are restored at once.
       gain: counts that an electron makes; None where the image is to tell of its noise.
+      black: counts of no electron; None for 0.
     """
 
     model: str
@@ -37,6 +39,7 @@ class Options(NamedTuple):
     ensemble: bool = False
     put_back: bool | None = None
     gain: float | None = None
+    black: float | None = None
 
     def check(self) -> None:
         """Nothing: to be told before anything slow.
@@ -44,12 +47,19 @@ class Options(NamedTuple):
         Raises:
           ValueError: the options contradict each other.
         """
-        if self.gain is not None and self.puts_back is False:
-            raise ValueError("--gain is for --put-back: ask for that, too, or leave it out")
+        if self.gain is None and self.black is not None:
+            raise ValueError("--black is for --gain: give that, too, or leave it out")
+        if self.gain is not None and self.put_back is False:
+            raise ValueError("--gain is for putting back: leave it out, or --no-put-back")
 
     @property
-    def puts_back(self) -> bool | None:
-        """Whether structure is put back; None for by itself: wherever that can be."""
+    def puts_back(self) -> bool | Electrons | None:
+        """Whether structure is put back, and by which noise if told; None for wherever it can be.
+
+        A gain asks for it.
+        """
+        if self.gain is not None:
+            return Electrons(self.gain, self.black or 0.0)
         return self.put_back if self.model == choice.AUTO else bool(self.put_back)
 
     @property
@@ -63,8 +73,7 @@ class Options(NamedTuple):
         # these only where they are done: records from before there were any stay true
         if self.ensemble:
             asked["ensemble"] = True
-        if self.puts_back is not False:
-            asked["put_back"] = self.puts_back or choice.AUTO
-        if self.gain is not None:
-            asked["gain"] = self.gain
+        back = self.puts_back
+        if back is not False:
+            asked["put_back"] = list(back) if isinstance(back, Electrons) else back or choice.AUTO
         return asked

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from emd.cli import choice, shelf, words
+from emd.cli import choice, electrons, shelf, words
 
 if TYPE_CHECKING:
     import numpy as np
 
     from emd.cli.drawing import Scene
+    from emd.cli.options import Options
     from emd.data.micrograph import Micrograph
     from emd.data.source import Source
 
@@ -55,6 +56,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--signal", metavar="NAME", help="which image of BEFORE, by name or number (its only one)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    electrons.add_options(parser)
     shelf.add_option(parser)
     parser.set_defaults(run=_run)
 
@@ -71,19 +73,25 @@ def _run(arguments: argparse.Namespace) -> None:
     root = shelf.root(arguments)
     output = Path(arguments.output)
 
-    from emd.cli import drawing
+    from emd.cli import drawing, options
     from emd.data import micrograph
     from emd.data.replacing import replacing
 
     # told before anything slow
     drawing.check()
+    asked = options.Options(
+        arguments.model or choice.AUTO, root, gain=arguments.gain, black=arguments.black
+    )
+    asked.check()
+    if arguments.after is not None and asked.gain is not None:
+        raise ValueError("--gain is for restoring BEFORE: leave it out, or AFTER")
     if output.suffix.lower() != ".png":
         raise ValueError(f"{output}: the picture is a PNG file: name it .png")
     micrograph.check_output(output, overwrite=arguments.overwrite)
     with micrograph.opened(arguments.before, signal=arguments.signal) as source:
         before = _frame(source, arguments.frame)
     if arguments.after is None:
-        after, how = _restored(before, arguments.before, arguments.model or choice.AUTO, root)
+        after, how = _restored(before, arguments.before, asked)
     else:
         with micrograph.opened(arguments.after) as source:
             restored = _frame(source, arguments.frame if len(source.shape) > 2 else 0)
@@ -113,15 +121,13 @@ def _frame(source: Source, frame: int) -> Micrograph:
     return Micrograph(source[frame : frame + 1][0], *source.calibration, source.metadata)
 
 
-def _restored(
-    before: Micrograph, name: str, model: str, root: Path | None
-) -> tuple[np.ndarray, str]:
+def _restored(before: Micrograph, name: str, asked: Options) -> tuple[np.ndarray, str]:
     """The restored pixels, and by what."""
     from emd import checkpoint
     from emd.restore import restore
 
-    chooses = model == choice.AUTO
-    if chooses:
+    model, back = asked.model, asked.puts_back
+    if model == choice.AUTO:
         try:
             model = choice.choose(before.metadata, before.unit).model
         except ValueError as error:
@@ -131,9 +137,9 @@ def _restored(
 
         loaded = fitted(Path(name), before.pixels)[1]
     else:
-        loaded = checkpoint.load(model, root=root)
+        loaded = checkpoint.load(model, root=asked.root)
     try:
-        whole, report = restore(before, loaded, put_back=chooses)
+        whole, report = restore(before, loaded, put_back=back is None or back)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     how = ", structure put back" if any(report.put_back) else ""

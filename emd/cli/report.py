@@ -26,6 +26,7 @@ from emd.data.calibration import Calibration
 from emd.data.intensity import prepare
 from emd.data.replacing import replacing
 from emd.history import now
+from emd.putback import Electrons
 
 SUFFIX = ".report.html"
 
@@ -116,7 +117,7 @@ def write(
     frame: int | None,
     tile_px: int | None,
     despike: bool,
-    put_back: bool,
+    put_back: bool | Electrons | None,
     overwrite: bool,
 ) -> Path:
     """The page, which is then there, or all is as it was; of a stack it is about the first frame.
@@ -130,7 +131,7 @@ def write(
       frame: which frame of a stack was restored; None for all.
       tile_px: side of the pieces worked on at a time; None for what suits.
       despike: whether isolated spikes were replaced first.
-      put_back: whether structure in the residual was put back.
+      put_back: whether structure was put back, and by which noise; None for wherever it could be.
       overwrite: replace a page that is there.
 
     Raises:
@@ -139,10 +140,12 @@ def write(
     """
     check(output, overwrite=overwrite)
     pair = _read(source, output, signal, frame, despike)
-    found = findings.find(pair.before, pair.after, model, tile_px=tile_px)
+    electrons = put_back if isinstance(put_back, Electrons) else None
+    found = findings.find(pair.before, pair.after, model, electrons=electrons, tile_px=tile_px)
+    back = _of_putting_back(pair)
+    found.told.extend(back)
     numbers = findings.rows(found)
-    told = pair.steps[-1].get("warnings", []) if pair.steps else []
-    if put_back and not any("nothing is put back" in warning for warning in told):
+    if put_back is not False and not any(text.startswith("nothing") for text in back):
         numbers.append(_PUT_BACK)
     name = f"{source.name}, restored by {model.config.name}"
     page = _PAGE.format(
@@ -176,6 +179,13 @@ def _read(
             before, spikes = _despiked(before)
         steps = made.metadata.get("emd", [])
         return _Pair(before, made[:1][0], spikes, given.shape, given.calibration, steps)
+
+
+def _of_putting_back(pair: _Pair) -> list[str]:
+    """What the record warns of in putting back the first frame's structure."""
+    told = pair.steps[-1].get("warnings", []) if pair.steps else []
+    told = [text.removeprefix("frame 0: ") for text in told]
+    return [text for text in told if "put back" in text and not text.startswith("frame ")]
 
 
 def _despiked(pixels: Shaped[np.ndarray, "h w"]) -> tuple[Shaped[np.ndarray, "h w"], int]:

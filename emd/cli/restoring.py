@@ -208,7 +208,7 @@ class Restorer:
                 frame=self.options.frame,
                 tile_px=self.options.tile_px,
                 despike=self.options.despike,
-                put_back=self.options.puts_back is not False,
+                put_back=self.options.puts_back,
                 overwrite=overwrite,
             )
 
@@ -245,7 +245,6 @@ class Restorer:
                 tile_px=asked.tile_px,
                 despike=asked.despike,
                 put_back=asked.puts_back,
-                gain=asked.gain,
                 overwrite=overwrite,
                 progress=progress,
             )
@@ -259,8 +258,7 @@ class Restorer:
             frame=asked.frame,
             tile_px=asked.tile_px,
             despike=asked.despike,
-            put_back=asked.puts_back is not False,
-            gain=asked.gain,
+            put_back=asked.puts_back is None or asked.puts_back,
             overwrite=overwrite,
             progress=progress,
         )

@@ -45,7 +45,8 @@ emd denoise lattice.tif -o restored.tif --model stem_skip48_columns --ensemble
 
 `..._clean` is what `--model auto` takes: that of TEM where the file says so, else that of STEM.
 `..._columns` knows atom columns on a flat ground, about 5 px wide at half their height: closer to
-the truth there, wrong elsewhere. `--report` tells whether an image is unlike what a model knows.
+the truth there, wrong elsewhere (`--report` tells). `..._benchmark` knows but the two lattices that
+denoisers are compared on: to be compared, not to be used.
 
 ## What they are good for
 
@@ -62,8 +63,7 @@ the truth there, wrong elsewhere. `--report` tells whether an image is unlike wh
 - **They know what they were shown.** Simulated scenes have ideal detectors and probes; detail that
   none of them has may be taken for noise. Look at the residual (`emd preview`), which should show
   no structure.
-- **Fine structure** is lost first (the narrow spacings of the charts), and the jitter of scan lines
-  goes with the noise.
+- **Fine structure** is lost first (the narrow spacings of the charts), and scan lines' jitter too.
 - **Faint columns beside bright ones** can vanish: [dose.md](../results/dose.md) counts those found,
   beside those found without denoising.
 - **They never say that they do not know**: the error map of `--report` does, in part.

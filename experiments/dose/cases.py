@@ -80,11 +80,12 @@ def _everyone_and_the_truth(contestant: Contestant) -> bool:
 
 
 def _everyone(contestant: Contestant) -> bool:
-    return contestants.suits(contestant, "stem")
+    is_tailored = contestant.kind == contestants.TAILORED
+    return is_tailored or contestants.suits(contestant, "stem")
 
 
 def _only_the_gaussian(contestant: Contestant) -> bool:
     """Of rivals the one that the requirement names: the others are slow, as are perceptrons."""
-    is_there = contestant.kind in (contestants.NONE, contestants.OURS)
+    is_there = contestant.kind in (contestants.NONE, contestants.OURS, contestants.TAILORED)
     is_there = is_there and contestant.name != contestants.PERCEPTRON
     return _everyone(contestant) and (is_there or contestant.name == "Gaussian")

@@ -42,7 +42,9 @@ DEFAULTS = " (defaults)"
 """What is added to the name of a rival that is used as its library gives it."""
 
 NONE, LIMIT, DEFAULT, TUNED, OURS = "none", "limit", "default", "tuned", "ours"
-"""Kinds of contestants; the limit is what the scores give to the truth."""
+TAILORED = "tailored"
+"""Kinds of contestants; the limit is what the scores give to the truth, tailored are those of ours
+that learnt of the very lattices that they are measured on."""
 
 
 class Ready(NamedTuple):
@@ -126,7 +128,9 @@ def named(name: str, root: str | None) -> Contestant:
     model = model if name == single else ensemble(model)
     prepare = functools.partial(_learned, model)
     stamp = checkpoint.fingerprint(model.variables)
-    return Contestant(name, OURS, stamp, prepare, zoo.find(single).domain)
+    config = zoo.find(single)
+    kind = TAILORED if config.objective == zoo.BENCHMARK else OURS
+    return Contestant(name, kind, stamp, prepare, config.domain)
 
 
 def _source(function: Callable[..., object]) -> str:
@@ -140,9 +144,9 @@ def suits(contestant: Contestant, domain: str) -> bool:
     """Return whether a contestant is for micrographs of a domain, "tem" or "stem", or any: "".
 
     What emd takes for files that do not tell is for any, too. The truth, which is for comparison
-    where columns are found, is for none.
+    where columns are found, is for none, nor are those that know two lattices alone.
     """
-    if contestant.kind == LIMIT:
+    if contestant.kind in (LIMIT, TAILORED):
         return False
     single = contestant.name.removesuffix(PUT_BACK).removesuffix(SUFFIX)
     is_for_all = single == choice.OTHERWISE[0]

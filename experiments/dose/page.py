@@ -69,9 +69,10 @@ def parts(command: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _shown(rows: Sequence[Row], protocol: str, condition: str | None = None) -> list[str]:
-    """Contestants of a table: no denoising, tuned rivals, our best of each family."""
+    """Contestants of a table: no denoising, tuned rivals, our best of each family, tailored."""
     others = standing.names(rows, protocol, (contestants.NONE, contestants.TUNED))
-    return [*others, *standing.of_families(rows, protocol, condition)]
+    tailored = standing.names(rows, protocol, (contestants.TAILORED,))
+    return [*others, *standing.of_families(rows, protocol, condition), *tailored]
 
 
 def _db(cell: float) -> str:

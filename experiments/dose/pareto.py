@@ -18,10 +18,12 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     contestants.DEFAULT: (style.SKY, "x", "rivals, defaults"),
     contestants.TUNED: (style.BLACK, "s", "rivals, tuned"),
     contestants.OURS: (style.VERMILION, "o", "ours"),
+    contestants.TAILORED: (style.VERMILION, "^", "ours, of these lattices alone"),
 }
 _CAPTION = """\
 PSNR of restored lattices against the expected counts, over seconds a megapixel on one core; up
-and to the left is better. The line joins what nothing quicker equals. Grey: no denoising. Blue:
+and to the left is better. The line joins what nothing quicker equals, but for those that learnt of
+these lattices alone. Grey: no denoising. Blue:
 the published PSNR of a U-Net trained on these lattices alone, at the time that a network of its
 size takes here where PyTorch is installed. Dose: counts at the peak of a lone bright column."""
 
@@ -70,7 +72,7 @@ def _panel(axes: Any, rows: Sequence[Row], condition: str, dose: float) -> dict[
             and (psnr := number(row, "psnr")) is not None
         ]
         if known:
-            points += known
+            points += known if kind != contestants.TAILORED else []
             handles[label] = axes.scatter(
                 [p[0] for p in known], [p[1] for p in known], s=12, color=color, marker=marker,
                 linewidths=0.8, zorder=3,
