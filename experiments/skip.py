@@ -46,8 +46,8 @@ _LESSONS = {
     "five of them on lattices near those of the benchmark that it is measured on, and is at home "
     "nowhere else",
     zoo.BENCHMARK: "to take added noise away from the benchmark's own two lattices, at its doses "
-    "and readout noise, as the network that it is compared with there did, and is of no use "
-    "elsewhere: it shows what a network gains that learns of one lattice alone",
+    "and readout noise, as the network that it is compared with there did for each dose anew, and "
+    "is of no use elsewhere",
 }
 
 

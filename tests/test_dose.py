@@ -2,11 +2,14 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 
-from emd import checkpoint
+from emd import checkpoint, zoo
+from emd.data.simulate import haadf
+from emd.training import objective
 from experiments.dose import (
     anscombe,
     cases,
@@ -304,6 +307,26 @@ def test_who_learnt_of_the_very_lattices_is_none_of_ours_there_and_nowhere_else(
     (lead,) = standing.leads(rows)
     assert (lead.ours, lead.gain_db) == ("a", 5.0)
     assert page._shown(rows, cases.HAADF) == ["c", "a", "b"]
+
+
+def test_the_objective_of_that_name_is_of_these_lattices_doses_and_readout():
+    drawn = jax.vmap(haadf.benchmark)(jax.random.split(jax.random.key(0), 40))
+    for condition in fields.USUAL:
+        due = condition.lattice()
+        same = np.asarray(drawn.weights[:, 1] < 1) == condition.is_binary
+        assert 0 < same.sum() < 40
+        for name in haadf.Lattice._fields:
+            values = np.asarray(getattr(drawn, name))[same]
+            own = np.asarray(getattr(due, name))
+            padded = np.zeros(values.shape[1:])
+            padded[tuple(slice(n) for n in own.shape)] = own
+            np.testing.assert_allclose(values, np.broadcast_to(padded, values.shape))
+        low, high = objective.DRAWS[zoo.BENCHMARK].keywords["doses"]
+        for dose, least, most in ((fields.DOSES[0], low, 1.5 * low),
+                                  (fields.DOSES[-1], high / 1.5, high)):  # fmt: skip
+            (field,) = fields.draw(condition, dose, fields.EVALUATION, side_px=128, count=1)
+            assert least < field.truth.mean() < most
+    assert objective.DRAWS[zoo.BENCHMARK].keywords["readout"] == fields.READOUT
 
 
 def scenes(*, seed, count, side_px):

@@ -106,7 +106,12 @@ def scenes_of(config: ModelConfig) -> str:
 
 
 def known_images(config: ModelConfig) -> Known | None:
-    """The statistics of what a model knows; None for kernels of one's own, which know nothing."""
+    """The statistics of what a model knows; None for kernels of one's own, which know nothing.
+
+    Nor are there any of the benchmark's two lattices.
+    """
+    if config.objective == BENCHMARK:
+        return None
     return _known(_stored()["images"].get(scenes_of(config)))
 
 

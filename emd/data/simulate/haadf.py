@@ -2,8 +2,8 @@
 
 A field is a sum of Gaussian columns on a lattice of any cell, with vacancies, static displacements
 and a slowly varying background. `HEXAGONAL` and `BINARY` are the two conditions that denoisers are
-compared on (`experiments.dose`); `drawn` makes lattices of all kinds to learn from, `sampled_alike`
-those of columns of about one width.
+compared on (`experiments.dose`), `benchmark` one of the two; `drawn` makes lattices of all kinds to
+learn from, `sampled_alike` those of columns of about one width.
 
 Source: incoherent imaging, by which a column adds the probe's profile times its weight (Pennycook
 and Jesson, Ultramicroscopy 37 (1991) 14).
