@@ -169,12 +169,12 @@ def test_two_crops_in_three_have_readout_noise(monkeypatch):
 
 
 def test_the_benchmark_has_doses_and_readout_noise_of_its_own(as_counts):
-    """Log-uniform from 0.35 to 130 counts, to which half a count of readout is added."""
+    """From 0.35 to 130 counts, low ones more often; half a count of readout is added."""
     pair = draw("benchmark", truth_of(np.full((160, 160), 40_000)), batch=384, side=32)
     dose = pair.wanted.mean((1, 2))
     place = np.log(dose / 0.35) / np.log(130 / 0.35)
     assert 0 <= place.min() < 0.02 < 0.98 < place.max() <= 1
-    assert place.mean() == pytest.approx(0.5, abs=4 / (12 * 384) ** 0.5)
+    assert place.mean() == pytest.approx(1 / (1 + objective.LEAN), abs=4 / (12 * 384) ** 0.5)
     noise = (pair.seen - pair.wanted).var((1, 2))
     assert (noise / (dose + 0.25)).mean() == pytest.approx(1, abs=0.01)
     assert (noise / dose)[dose < 0.5].mean() > 1.4

@@ -24,7 +24,7 @@ READOUT = 1.0
 """Most counts of readout noise that `clean` shows, as a standard deviation."""
 
 LEAN = 1.5
-"""Of the doses of `columns`: where little is seen there is the most to learn."""
+"""Of the doses of `columns` and `benchmark`: where little is seen there is the most to learn."""
 
 _BENCHMARK_DOSES = (0.35, 130.0)  # mean counts a pixel where lone columns peak at 2 to 500
 
@@ -128,7 +128,7 @@ DRAWS: dict[str, Objective] = {
     "clean": clean,
     "thin": thin,
     "columns": functools.partial(clean, lean=LEAN),
-    "benchmark": functools.partial(clean, doses=_BENCHMARK_DOSES, readout=0.5),
+    "benchmark": functools.partial(clean, lean=LEAN, doses=_BENCHMARK_DOSES, readout=0.5),
 }
 """The objectives by the names that `emd.zoo.OBJECTIVES` gives them."""
 
