@@ -34,6 +34,7 @@ _COLOURS = np.array([
 _HATCH = "#a85a10"
 _SHADES = 32  # of the palette
 _DPI = 100
+_TITLE = 53  # characters that fit at full size
 _PLAIN = {"fontsize": 8.5, "antialiased": False}  # grey edges of figures would double the file
 
 
@@ -118,7 +119,9 @@ def picture(name: str, rows: Sequence[Row]) -> bytes:
     gains = regions.of_model(rows, name)
     domains = [domain for domain in regions.FIELDS if any(c.domain == domain for c in gains)]
     figure = figure_type()(figsize=(4.2, 2.5 * len(domains) + 0.2), dpi=_DPI, layout="constrained")
-    figure.suptitle(f"{name}: gain over a tuned Gaussian [dB]", fontsize=9, weight="bold")
+    title = f"{name}: gain over a tuned Gaussian [dB]"
+    size = min(9.0, 9.0 * _TITLE / len(title))
+    figure.suptitle(title, fontsize=size, weight="bold")
     panels = figure.subplots(len(domains), squeeze=False)[:, 0]
     for panel, domain in zip(panels, domains, strict=True):
         _draw(panel, domain, gains)
