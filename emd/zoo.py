@@ -24,6 +24,7 @@ FULL_SCHEDULE = {
 """Batches of the paper's training schedule (sections 2.2 and 3.2), and of networks with skips."""
 
 COLUMNS, BENCHMARK = "columns", "benchmark"
+LATTICES = (COLUMNS, BENCHMARK)
 """The objectives that have simulated atom columns of STEM alone."""
 OBJECTIVES = ("reproduce", "clean", "thin", COLUMNS, BENCHMARK)
 """What models learn, the paper's first."""
@@ -149,7 +150,7 @@ KNOWN: dict[str, ModelConfig] = MODELS | {
             if objective != OBJECTIVES[0]
         ),
     )
-    if objective not in (COLUMNS, BENCHMARK) or config.domain == "stem"
+    if objective not in LATTICES or config.domain == "stem"
 }
 """Every model that can be trained and loaded: any of the paper's in any domain and objective."""
 
@@ -216,7 +217,7 @@ def check_objective(name: str, domain: str) -> None:
     """
     if name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}: use one of {', '.join(OBJECTIVES)}")
-    if name in (COLUMNS, BENCHMARK) and domain != "stem":
+    if name in LATTICES and domain != "stem":
         raise ValueError(f"objective {name!r} has no {domain} micrographs: it is of stem alone")
 
 

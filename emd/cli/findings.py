@@ -90,8 +90,9 @@ def find(
     """
     single = one_pass(model)
     frame = prepare(before, spikes=False)
-    noise = estimate(before)
-    if electrons is not None:
+    if electrons is None:
+        noise = estimate(before)
+    else:
         noise = electrons.noise(float(frame.pixels.mean(dtype=np.float64)))
     outlier = [] if frame.warning is None else [frame.warning]
     return Findings(

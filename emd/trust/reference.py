@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emd.checkpoint import Model, fingerprint
-from emd.zoo import BENCHMARK, COLUMNS, OBJECTIVES, ModelConfig
+from emd.zoo import BENCHMARK, COLUMNS, LATTICES, OBJECTIVES, ModelConfig
 
 PLACE = Path(__file__).with_name("reference.json")
 
@@ -102,7 +102,7 @@ def calibration(config: ModelConfig) -> Calibration | None:
 
 def scenes_of(config: ModelConfig) -> str:
     """What a model knows: the micrographs of its domain, or simulated atom columns alone."""
-    return COLUMNS if config.objective in (COLUMNS, BENCHMARK) else config.domain
+    return COLUMNS if config.objective in LATTICES else config.domain
 
 
 def known_images(config: ModelConfig) -> Known | None:
